@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"solstice"
+	"solstice/api"
+	"solstice/supervisor"
+	"solstice/upgrade"
+)
+
+func addUpgradeCommand(configPath *string) *cobra.Command {
+	var force bool
+	var height int64
+	cmd := &cobra.Command{
+		Use:   "add-upgrade NAME PATH",
+		Short: "Put a binary in place for an upgrade, and plan it at a height if you want",
+		Long: `Copy the binary at PATH to cosmovisor/upgrades/NAME/bin, where run finds it when the chain's plan NAME is due.
+
+With --upgrade-height the upgrade takes place at that height without a decision of the chain: the node is stopped when
+the block before it is committed.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := loadChecked(*configPath)
+			if err != nil {
+				return err
+			}
+			return addUpgrades(cmd, c, []addition{{name: args[0], path: args[1], height: max(height, 0), force: force}}, false)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "replace a binary or a planned height that is there already")
+	cmd.Flags().Int64Var(&height, "upgrade-height", 0, "`height` to upgrade at; without it the chain's plan decides")
+	return cmd
+}
+
+func addBatchCommand(configPath *string) *cobra.Command {
+	var file string
+	var list []string
+	cmd := &cobra.Command{
+		Use:   "add-batch-upgrade",
+		Short: "Put several binaries in place and plan each at its height",
+		Long: `Put several binaries in place and plan each at its height, as add-upgrade --force --upgrade-height does for one.
+A list replaces the one before it. A CSV file has one NAME,PATH,HEIGHT a line and no header.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadChecked(*configPath)
+			if err != nil {
+				return err
+			}
+			records, err := batchRecords(file, list)
+			if err != nil {
+				return &solstice.RefusedError{Reason: err.Error()}
+			}
+			var additions []addition
+			for i, r := range records {
+				height, err := strconv.ParseInt(r[2], 10, 64)
+				if err != nil || height <= 0 {
+					return &solstice.RefusedError{Reason: fmt.Sprintf("entry %d: %q is not a height above 0", i+1, r[2])}
+				}
+				additions = append(additions, addition{name: path.Base(r[0]), path: r[1], height: height, force: true})
+			}
+			return addUpgrades(cmd, c, additions, true)
+		},
+	}
+	cmd.Flags().StringVar(&file, "upgrade-file", "", "CSV `file` with name,path,height")
+	cmd.Flags().StringSliceVar(&list, "upgrade-list", nil, "`name:path:height`, several separated by commas")
+	cmd.MarkFlagsMutuallyExclusive("upgrade-file", "upgrade-list")
+	cmd.MarkFlagsOneRequired("upgrade-file", "upgrade-list")
+	return cmd
+}
+
+// batchRecords returns name, path and height of each entry as they are written.
+func batchRecords(file string, list []string) ([][]string, error) {
+	var records [][]string
+	for i, entry := range list {
+		record := strings.Split(entry, ":")
+		if len(record) != 3 {
+			return nil, fmt.Errorf("entry %d: %q is not name:path:height", i+1, entry)
+		}
+		records = append(records, record)
+	}
+	if file == "" {
+		return records, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	reader := csv.NewReader(f)
+	reader.FieldsPerRecord, reader.TrimLeadingSpace = 3, true
+	records, err = reader.ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(records) == 0 {
+		return nil, fmt.Errorf("%s: no upgrade in it", file)
+	}
+	return records, nil
+}
+
+// addition is one upgrade to be added.
+type addition struct {
+	name, path string
+	height     int64 // 0: the chain decides
+	force      bool
+}
+
+// addUpgrades adds all of them or none.
+func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool) error {
+	home := c.home(nil)
+	committed, known := committedHeight(cmd.Context(), home)
+	for _, a := range additions {
+		plan := solstice.Plan{Name: a.name, Height: max(a.height, 1)}
+		if err := plan.Validate(); err != nil {
+			return &solstice.RefusedError{Reason: err.Error()}
+		}
+		if a.height > 0 && known && committed >= a.height {
+			return &solstice.RefusedError{
+				Reason: fmt.Sprintf("height %d has passed: block %d is committed", a.height, committed),
+				Hint:   "without --upgrade-height the binary is put in place for the chain's own plan",
+			}
+		}
+	}
+	var undos, keeps []func() error
+	var lines []string
+	err := upgrade.ChangeManual(home, func(plans []upgrade.ManualPlan) ([]upgrade.ManualPlan, error) {
+		if batch {
+			plans = slices.DeleteFunc(plans, func(p upgrade.ManualPlan) bool { return p.Batch })
+		}
+		var err error
+		for _, a := range additions {
+			if a.height > 0 {
+				if plans, err = addPlan(plans, a, batch, known); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for _, a := range additions {
+			placed, undo, keep, err := upgrade.Stage(home, a.name, a.path, a.force)
+			if err != nil {
+				return nil, err
+			}
+			undos, keeps = append(undos, undo), append(keeps, keep)
+			lines = append(lines, describe(a, placed))
+		}
+		return plans, nil
+	})
+	if err != nil {
+		for _, undo := range slices.Backward(undos) {
+			err = errors.Join(err, undo())
+		}
+		return err
+	}
+	for _, keep := range keeps {
+		err = errors.Join(err, keep())
+	}
+	_, writeErr := io.WriteString(cmd.OutOrStdout(), strings.Join(lines, ""))
+	return errors.Join(err, writeErr)
+}
+
+// addPlan adds a manual plan to the others.
+func addPlan(plans []upgrade.ManualPlan, a addition, batch, below bool) ([]upgrade.ManualPlan, error) {
+	added := upgrade.ManualPlan{Plan: solstice.Plan{Name: a.name, Height: a.height}, Below: below, Batch: batch}
+	plans = slices.Clone(plans)
+	for i := 0; i < len(plans); i++ {
+		p := plans[i]
+		switch {
+		case p.Is(added.Plan):
+			plans = slices.Delete(plans, i, i+1) // the same again changes nothing but how it came
+			i--
+		case strings.EqualFold(p.Name, a.name) && a.force && !batch:
+			plans = slices.Delete(plans, i, i+1)
+			i--
+		case strings.EqualFold(p.Name, a.name) && !batch:
+			return nil, &solstice.RefusedError{
+				Reason: fmt.Sprintf("%q is planned already, at height %d", p.Name, p.Height),
+				Hint:   "replace it with --force",
+			}
+		case p.Height == a.height:
+			return nil, &solstice.RefusedError{Reason: fmt.Sprintf("another plan has height %d already: %q", p.Height, p.Name)}
+		}
+	}
+	return append(plans, added), nil
+}
+
+func describe(a addition, placed string) string {
+	text := fmt.Sprintf("Using %s for %s upgrade\nUpgrade binary located at %s\n", a.path, a.name, placed)
+	if a.height > 0 {
+		text += fmt.Sprintf("%s upgrade binary will switch at height %d\n", a.name, a.height)
+	}
+	return text
+}
+
+// committedHeight is how far the chain is: what the supervisor says, else what it noted last.
+func committedHeight(ctx context.Context, home solstice.Home) (height int64, known bool) {
+	status, err := homeStatus(ctx, home)
+	if err != nil || status.Height == nil {
+		return 0, false
+	}
+	return status.Height.Committed, true
+}
+
+// homeStatus asks the running supervisor, or looks itself where none runs.
+func homeStatus(ctx context.Context, home solstice.Home) (solstice.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	status, err := api.Status(ctx, home.Socket())
+	if errors.Is(err, api.ErrNotRunning) {
+		return supervisor.Describe(home, ownVersion(), upgrade.Live{}, "record")
+	}
+	return status, err
+}
+
+func ejectCommand(configPath *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "eject",
+		Short: "Leave the home to Cosmovisor: write your own plans where it keeps them",
+		Long: `Make ready for going back to Cosmovisor. The plans that you added with a height are written where Cosmovisor keeps them,
+and the current link is made absolute, which every version of it can follow. Everything else is as it needs it anyway.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadChecked(*configPath)
+			if err != nil {
+				return err
+			}
+			home := c.home(nil)
+			release, err := supervisor.Hold(home)
+			if err != nil {
+				return err
+			}
+			defer release()
+			plans, err := upgrade.Eject(home)
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			for _, p := range plans {
+				fmt.Fprintf(w, "handed over: %s, binary in %s\n", p, path.Join("cosmovisor/upgrades", url.PathEscape(strings.ToLower(p.Name))))
+			}
+			fmt.Fprintln(w, "ready for Cosmovisor:", home.Root())
+			return nil
+		},
+	}
+}

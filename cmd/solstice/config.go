@@ -1,0 +1,326 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"solstice"
+)
+
+// Config is every setting. Each comes from the environment under the name in its tag, else from the
+// configuration file under the same name in lower case, else from its default. What the comments say is the manual.
+//
+// The file is the one given with --cosmovisor-config (-c), else DAEMON_HOME/cosmovisor/solstice.toml if it
+// exists. Booleans are true or false; durations are written like 300ms, 5s or 1m, and 0s means none.
+type Config struct {
+	// Home is the folder with cosmovisor/ in it. An absolute path; required.
+	Home string `env:"DAEMON_HOME"`
+	// Name is the file name of the node's binary. Required.
+	Name string `env:"DAEMON_NAME"`
+	// AllowDownload lets the binary of a plan be downloaded when it is not in place. Downloads are not part of this
+	// version: a missing binary is waited for.
+	AllowDownload bool `env:"DAEMON_ALLOW_DOWNLOAD_BINARIES" default:"false"`
+	// MustHaveChecksum refuses downloads whose address has no checksum.
+	MustHaveChecksum bool `env:"DAEMON_DOWNLOAD_MUST_HAVE_CHECKSUM" default:"false"`
+	// RestartAfterUpgrade starts the new binary after the switch. Without it Solstice ends with 0 there.
+	RestartAfterUpgrade bool `env:"DAEMON_RESTART_AFTER_UPGRADE" default:"true"`
+	// RestartDelay is waited for between the old binary's end and everything that follows.
+	RestartDelay time.Duration `env:"DAEMON_RESTART_DELAY" default:"0s"`
+	// Grace is how long a node may take to stop for an upgrade before it is killed. A node that is killed may have to
+	// replay its last blocks. 0s kills at once.
+	Grace time.Duration `env:"DAEMON_SHUTDOWN_GRACE" default:"1m"`
+	// Poll is how often the plan file is looked at, as the net below the file system's events. 0s means events only.
+	Poll time.Duration `env:"DAEMON_POLL_INTERVAL" default:"300ms"`
+	// SkipBackup upgrades without a copy of the data directory.
+	SkipBackup bool `env:"UNSAFE_SKIP_BACKUP" default:"false"`
+	// BackupDir is where backups go. An absolute path of an existing directory. Defaults to DAEMON_HOME.
+	BackupDir string `env:"DAEMON_DATA_BACKUP_DIR"`
+	// PreUpgradeRetries is how often a pre-upgrade command that ends with 31 is tried again.
+	PreUpgradeRetries int `env:"DAEMON_PREUPGRADE_MAX_RETRIES" default:"0"`
+	// GRPC is the node's gRPC address, such as localhost:9090. When it is set it is asked for the height before the
+	// CometBFT RPC, which is found without a setting.
+	GRPC string `env:"DAEMON_GRPC_ADDRESS"`
+	// DisableLogs leaves out all log lines. Errors that end a command are printed all the same.
+	DisableLogs bool `env:"COSMOVISOR_DISABLE_LOGS" default:"false"`
+	// ColorLogs colours the log on a terminal, unless NO_COLOR is set.
+	ColorLogs bool `env:"COSMOVISOR_COLOR_LOGS" default:"true"`
+	// TimeFormat is how log lines begin: layout, ansic, unixdate, rubydate, rfc822, rfc822z, rfc850, rfc1123, rfc1123z,
+	// rfc3339, rfc3339nano or kitchen. Set and empty means no time.
+	TimeFormat timeFormat `env:"COSMOVISOR_TIMEFORMAT_LOGS" default:"kitchen"`
+	// Script is a file in the folder cosmovisor/ that is run before the switch, with the plan's name and height.
+	Script string `env:"COSMOVISOR_CUSTOM_PREUPGRADE"`
+	// DisableRecase takes a plan's name as it is for its directory. Else it is lower-cased first.
+	DisableRecase bool `env:"COSMOVISOR_DISABLE_RECASE" default:"false"`
+
+	// HaltWait is how long a node that has written its plan file is given to end by itself before it is told to.
+	HaltWait time.Duration `env:"SOLSTICE_HALT_WAIT" default:"0s"`
+	// HookTimeout is how long the script and the pre-upgrade command may take.
+	HookTimeout time.Duration `env:"SOLSTICE_HOOK_TIMEOUT" default:"10m"`
+	// RestartOnFailure starts a node again that has ended with an error: after 1s, and after twice as long each time
+	// up to 1m. A new binary that ends before its first block is not.
+	RestartOnFailure bool `env:"SOLSTICE_RESTART_ON_FAILURE" default:"false"`
+	// StateDir is where Solstice keeps what is its own. An absolute path. Defaults to DAEMON_HOME/cosmovisor/.solstice.
+	StateDir string `env:"SOLSTICE_STATE_DIR"`
+	// Supervise names the commands of the node, separated by commas, that are supervised besides start and run.
+	Supervise string `env:"SOLSTICE_SUPERVISE"`
+
+	file    string            // the configuration file that was read; empty if none was
+	origins map[string]string // by environment name, where the value is from
+	unknown []string          // keys of the file that are no settings
+}
+
+// timeFormat is a Go layout, or empty for no time.
+type timeFormat string
+
+var timeFormats = []struct{ name, layout string }{
+	{"layout", time.Layout}, {"ansic", time.ANSIC}, {"unixdate", time.UnixDate}, {"rubydate", time.RubyDate},
+	{"rfc822", time.RFC822}, {"rfc822z", time.RFC822Z}, {"rfc850", time.RFC850}, {"rfc1123", time.RFC1123},
+	{"rfc1123z", time.RFC1123Z}, {"rfc3339", time.RFC3339}, {"rfc3339nano", time.RFC3339Nano}, {"kitchen", time.Kitchen},
+}
+
+// loadConfig reads all settings. path is the configuration file that was asked for, or empty. It returns what it could
+// read together with all faults, so that both can be shown.
+func loadConfig(path string) (*Config, error) {
+	c := &Config{origins: map[string]string{}}
+	values, err := c.readFile(path)
+	if err != nil {
+		return c, &solstice.RefusedError{Reason: err.Error(), Hint: "write one with: solstice init PATH"}
+	}
+	var faults []error
+	for name, field := range c.settings() {
+		value, origin := lookUp(name, field, values)
+		if origin == "file" {
+			origin = c.file
+		}
+		c.origins[name] = origin
+		if err := set(field.Value, name, value, origin); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if c.BackupDir == "" && c.Home != "" {
+		c.BackupDir = c.Home
+	}
+	if c.StateDir == "" && c.Home != "" {
+		c.StateDir = filepath.Join(c.Home, "cosmovisor", ".solstice")
+	}
+	return c, joinRefusals(faults)
+}
+
+// setting is one field of Config.
+type setting struct {
+	reflect.Value
+	tag reflect.StructTag
+}
+
+// settings iterates over the fields that are settings, in their order.
+func (c *Config) settings() func(yield func(string, setting) bool) {
+	return func(yield func(string, setting) bool) {
+		v := reflect.ValueOf(c).Elem()
+		for i := range v.NumField() {
+			tag := v.Type().Field(i).Tag
+			if name := tag.Get("env"); name != "" && !yield(name, setting{v.Field(i), tag}) {
+				return
+			}
+		}
+	}
+}
+
+// readFile reads the configuration file into values by lower-cased key.
+func (c *Config) readFile(path string) (map[string]any, error) {
+	optional := path == ""
+	if optional {
+		home := os.Getenv("DAEMON_HOME")
+		if home == "" {
+			return nil, nil
+		}
+		path = filepath.Join(home, "cosmovisor", "solstice.toml")
+	}
+	content, err := os.ReadFile(path)
+	if optional && errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	c.file = path
+	read := map[string]any{}
+	switch filepath.Ext(path) {
+	case ".toml", "":
+		err = toml.Unmarshal(content, &read)
+	case ".json":
+		err = json.Unmarshal(content, &read)
+	default:
+		return nil, fmt.Errorf("configuration file %s: it is neither .toml nor .json", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	values := map[string]any{}
+	for key, value := range read {
+		key = strings.ToLower(key)
+		values[key] = value
+		if !c.has(key) {
+			c.unknown = append(c.unknown, key)
+		}
+	}
+	slices.Sort(c.unknown)
+	return values, nil
+}
+
+func (c *Config) has(key string) bool {
+	for name := range c.settings() {
+		if strings.ToLower(name) == key {
+			return true
+		}
+	}
+	return false
+}
+
+// lookUp returns a setting's value. An empty variable is as good as none, but for the time format.
+func lookUp(name string, field setting, file map[string]any) (value any, origin string) {
+	_, emptyCounts := field.Interface().(timeFormat)
+	if text, ok := os.LookupEnv(name); ok && (text != "" || emptyCounts) {
+		return text, "environment"
+	}
+	if value, ok := file[strings.ToLower(name)]; ok {
+		return value, "file"
+	}
+	return field.tag.Get("default"), "default"
+}
+
+// set puts a value into a field. In a file, whole numbers are durations in nanoseconds, as Cosmovisor writes them, and
+// booleans may also be 1, t and the like, as it reads them.
+func set(field reflect.Value, name string, value any, origin string) error {
+	text := fmt.Sprint(value)
+	switch field.Interface().(type) {
+	case string:
+		field.SetString(text)
+	case bool:
+		parsed, err := strconv.ParseBool(strings.ToLower(text))
+		strict := strings.EqualFold(text, "true") || strings.EqualFold(text, "false")
+		if err != nil || origin == "environment" && !strict {
+			return fmt.Errorf("%s must be true or false, not %q", name, text)
+		}
+		field.SetBool(parsed)
+	case int:
+		parsed, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%s must be a whole number, not %q", name, text)
+		}
+		field.SetInt(int64(parsed))
+	case timeFormat:
+		return setTimeFormat(field, name, text)
+	case time.Duration:
+		parsed, err := time.ParseDuration(text)
+		if number, isNumber := value.(int64); isNumber {
+			parsed, err = time.Duration(number), nil
+		}
+		if number, isNumber := value.(float64); isNumber {
+			parsed, err = time.Duration(number), nil
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s must be a duration such as 300ms, 5s or 1m, not %q", name, text)
+		case parsed < 0:
+			return fmt.Errorf("%s must not be negative: %q", name, text)
+		}
+		field.SetInt(int64(parsed))
+	default:
+		panic("setting of unknown type: " + name)
+	}
+	return nil
+}
+
+func setTimeFormat(field reflect.Value, name, text string) error {
+	var names []string
+	for _, f := range timeFormats {
+		// What config shows, and what Cosmovisor writes into its file, is the layout.
+		if text == f.name || text == f.layout {
+			field.SetString(f.layout)
+			return nil
+		}
+		names = append(names, f.name)
+	}
+	if text == "" {
+		return nil
+	}
+	return fmt.Errorf("%s must be one of %s, or empty for no time, not %q", name, strings.Join(names, ", "), text)
+}
+
+// check says what is wrong with the settings together and with what they name. what is for a home that must exist
+// already.
+func (c *Config) check() error {
+	faults := c.checkNames()
+	if filepath.IsAbs(c.Home) {
+		root := c.home(nil).Root()
+		if info, err := os.Stat(root); err != nil {
+			faults = append(faults, fmt.Errorf("the folder with the binaries is missing: %w", err))
+		} else if !info.IsDir() {
+			faults = append(faults, fmt.Errorf("%s is not a directory", root))
+		}
+	}
+	if !c.SkipBackup && c.BackupDir != "" && (c.origins["DAEMON_DATA_BACKUP_DIR"] != "default" || filepath.IsAbs(c.Home)) {
+		if !filepath.IsAbs(c.BackupDir) {
+			faults = append(faults, fmt.Errorf("DAEMON_DATA_BACKUP_DIR must be an absolute path, not %q", c.BackupDir))
+		} else if info, err := os.Stat(c.BackupDir); err != nil {
+			faults = append(faults, fmt.Errorf("DAEMON_DATA_BACKUP_DIR must exist: %w", err))
+		} else if !info.IsDir() {
+			faults = append(faults, fmt.Errorf("DAEMON_DATA_BACKUP_DIR must be a directory: %s", c.BackupDir))
+		}
+	}
+	return joinRefusals(faults)
+}
+
+// checkNames checks what even a home that is not there yet needs.
+func (c *Config) checkNames() (faults []error) {
+	switch {
+	case c.Name == "":
+		faults = append(faults, errors.New("DAEMON_NAME is not set"))
+	case c.Name == "." || c.Name == ".." || strings.ContainsRune(c.Name, '/'):
+		faults = append(faults, fmt.Errorf("DAEMON_NAME must be a file name, not %q", c.Name))
+	}
+	switch {
+	case c.Home == "":
+		faults = append(faults, errors.New("DAEMON_HOME is not set"))
+	case !filepath.IsAbs(c.Home):
+		faults = append(faults, fmt.Errorf("DAEMON_HOME must be an absolute path, not %q", c.Home))
+	}
+	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) && filepath.IsAbs(c.Home) {
+		faults = append(faults, fmt.Errorf("SOLSTICE_STATE_DIR must be an absolute path, not %q", c.StateDir))
+	}
+	return faults
+}
+
+// home is the home that the node's arguments and the settings name together.
+func (c *Config) home(args []string) solstice.Home {
+	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase}
+	h.Node = nodeHome(args, h.Dir)
+	return h
+}
+
+// loadChecked is what commands begin with that need a home.
+func loadChecked(path string) (*Config, error) {
+	c, err := loadConfig(path)
+	if err == nil {
+		err = c.check()
+	}
+	return c, err
+}
+
+// joinRefusals makes one refusal out of many faults, a line each.
+func joinRefusals(faults []error) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return &solstice.RefusedError{Reason: errors.Join(faults...).Error(), Hint: "see all settings and where they come from: solstice config"}
+}

@@ -1,0 +1,109 @@
+// Command solstice supervises a Cosmos SDK node and carries it through the upgrades of its chain.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"solstice"
+)
+
+// version is set by the linker for a release.
+var version = ""
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	root := newRoot()
+	err := root.Execute()
+	return report(os.Stderr, err)
+}
+
+// exitError ends solstice with a code and says nothing more.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// codedError is an error that ends solstice with a code of its own.
+type codedError struct {
+	error
+	code int
+}
+
+func (e codedError) Unwrap() error { return e.error }
+
+// report prints an error and its hints, and returns the exit code that belongs to it.
+func report(w io.Writer, err error) int {
+	var exit exitError
+	var refused *solstice.RefusedError
+	var coded codedError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return int(exit)
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(w, "solstice: error:", strings.TrimRight(line, "\n"))
+	}
+	switch {
+	case errors.As(err, &refused):
+		for _, hint := range refused.Hints() {
+			fmt.Fprintln(w, "solstice: hint:", hint)
+		}
+		return solstice.ExitRefused
+	case errors.As(err, &coded):
+		return coded.code
+	}
+	return solstice.ExitFailed
+}
+
+func newRoot() *cobra.Command {
+	var configPath string
+	root := &cobra.Command{
+		Use:   "solstice",
+		Short: "Supervise a Cosmos SDK node and carry it through its chain's upgrades",
+		Long: `Solstice runs one Cosmos SDK node as its child. When the chain has decided to upgrade it waits for the halt, keeps a
+way back, switches to the next binary and starts it. It takes the place of Cosmovisor: the same commands, settings, folders
+and files.
+
+It needs DAEMON_HOME, the folder with cosmovisor/ in it, and DAEMON_NAME, the file name of the node's binary. It watches
+the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-info.json. All settings: solstice config.
+
+  cosmovisor/
+    current -> genesis | upgrades/NAME      the binary in use
+    genesis/bin/DAEMON_NAME                 the first one: solstice init PATH
+    upgrades/NAME/bin/DAEMON_NAME           the next ones: solstice add-upgrade NAME PATH`,
+		SilenceErrors:    true,
+		SilenceUsage:     true,
+		TraverseChildren: true, // so that -c FILE before run is ours, and everything after run is the node's
+		Args:             cobra.NoArgs,
+		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(os.Stdout)
+	root.SetErr(os.Stderr)
+	root.PersistentFlags().StringVarP(&configPath, "cosmovisor-config", "c", "", "configuration `file` (default DAEMON_HOME/cosmovisor/solstice.toml, if it exists)")
+	root.AddCommand(
+		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath),
+		addUpgradeCommand(&configPath), addBatchCommand(&configPath), showUpgradeInfoCommand(&configPath),
+		ejectCommand(&configPath), versionCommand(&configPath),
+	)
+	return root
+}
+
+// ownVersion is the version of this program.
+func ownVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"solstice"
+	"solstice/artifact"
+	"solstice/internal/child"
+	"solstice/node"
+	"solstice/supervisor"
+	"solstice/upgrade"
+)
+
+func runCommand(configPath *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run COMMAND [ARGUMENTS]...",
+		Short: "Run the node's binary; start and run are supervised, any other command is just executed",
+		Long: `Run the node's binary with these arguments.
+
+If the first word is start or run, the node is supervised: upgrades are carried out, signals reach the node, and
+solstice ends when the node ends, with the node's exit code. Any other command is executed with the binary in use.
+
+  solstice run start --home "$DAEMON_HOME"
+  solstice run query bank total
+
+--cosmovisor-config FILE, anywhere among the arguments, is for solstice. Everything else is for the node.`,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, args, err := cutConfigFlag(*configPath, args)
+			if err != nil {
+				return err
+			}
+			c, err := loadChecked(path)
+			if err != nil {
+				return err
+			}
+			if !c.supervises(args) {
+				return execute(c.home(args), args)
+			}
+			return supervise(c, args)
+		},
+	}
+}
+
+// cutConfigFlag takes the first --cosmovisor-config out of the node's arguments, in every form that Cosmovisor knows
+// and with an equals sign.
+func cutConfigFlag(path string, args []string) (string, []string, error) {
+	for i, arg := range args {
+		name, value, joined := strings.Cut(arg, "=")
+		if !strings.EqualFold(strings.TrimPrefix(name, "-"), "-cosmovisor-config") && !strings.EqualFold(name, "-cosmovisor-config") {
+			continue
+		}
+		end := i + 1
+		if !joined {
+			if end == len(args) {
+				return "", nil, &solstice.RefusedError{Reason: "--cosmovisor-config needs the path of a file"}
+			}
+			value = args[end]
+			end++
+		}
+		return value, slices.Concat(args[:i], args[end:]), nil
+	}
+	return path, args, nil
+}
+
+// supervises says whether the node's command is a long-running one: its first word that is not a flag decides.
+func (c *Config) supervises(args []string) bool {
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--home":
+			i++
+		case !strings.HasPrefix(arg, "-"):
+			return arg == "start" || arg == "run" || slices.Contains(strings.Split(c.Supervise, ","), arg)
+		}
+	}
+	return false
+}
+
+// nodeHome is the home that the node takes from its arguments, else the one given.
+func nodeHome(args []string, otherwise string) string {
+	home, ok := node.Flag(args, "home")
+	if !ok || home == "" {
+		return otherwise
+	}
+	if absolute, err := filepath.Abs(home); err == nil {
+		return absolute
+	}
+	return home
+}
+
+// skippedHeights returns the heights after --unsafe-skip-upgrades, written as 10,20 or 10 20 or =10.
+func skippedHeights(args []string) []int64 {
+	const flag = "--unsafe-skip-upgrades"
+	var heights []int64
+	for i, arg := range args {
+		var values []string
+		if value, ok := strings.CutPrefix(arg, flag+"="); ok {
+			values = []string{value}
+		} else if arg == flag {
+			for _, value := range args[i+1:] {
+				if strings.HasPrefix(value, "-") {
+					break
+				}
+				values = append(values, value)
+			}
+		}
+		for _, text := range strings.Split(strings.Join(values, ","), ",") {
+			if height, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64); err == nil {
+				heights = append(heights, height)
+			}
+		}
+	}
+	return heights
+}
+
+func supervise(c *Config, args []string) error {
+	log := newLog(c)
+	home := c.home(args)
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, supervisor.Forwarded...)
+	child.ReapOrphans()
+	if c.Grace == 0 {
+		log.Warn("DAEMON_SHUTDOWN_GRACE is 0: at an upgrade the node is killed at once and may have to replay its last blocks", "origin", c.origins["DAEMON_SHUTDOWN_GRACE"])
+	}
+	s := &supervisor.Supervisor{
+		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals,
+		Node:  node.Find(home, args, os.Getenv, c.GRPC),
+		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
+		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
+		Skip: skippedHeights(args),
+		Upgrade: upgrade.Options{
+			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.BackupDir,
+			Script: c.Script, MaxRetries: c.PreUpgradeRetries, HookTimeout: c.HookTimeout,
+		},
+	}
+	code, err := s.Run()
+	switch {
+	case err != nil:
+		return codedError{err, code}
+	case code != 0:
+		return exitError(code)
+	}
+	return nil
+}
+
+// execute runs a command of the node in place of solstice, with the binary in use. It returns only an error.
+func execute(home solstice.Home, args []string) error {
+	binary, err := binaryInUse(home)
+	if err != nil {
+		return err
+	}
+	if err := artifact.MakeExecutable(binary); err != nil {
+		return err
+	}
+	err = syscall.Exec(binary, append([]string{binary}, args...), os.Environ())
+	return fmt.Errorf("execute %s: %w", binary, err)
+}
+
+// binaryInUse is the binary that the link names, or would name once it is made. Nothing is changed.
+func binaryInUse(home solstice.Home) (string, error) {
+	facts, err := upgrade.Gather(home, upgrade.Live{})
+	if err != nil {
+		return "", &solstice.RefusedError{Reason: err.Error()}
+	}
+	d := upgrade.Decide(facts.Facts)
+	if d.Action == upgrade.Refuse {
+		return "", &solstice.RefusedError{Reason: d.Reason, Hint: d.Hint}
+	}
+	dir := facts.Link.Dir
+	if dir == "" {
+		dir = d.Dir
+	}
+	if fault := facts.Faults[dir]; fault != "" {
+		return "", &solstice.RefusedError{Reason: "the binary in use can't run: " + fault}
+	}
+	return home.Binary(dir), nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"solstice"
+	"solstice/upgrade"
+)
+
+func configCommand(configPath *string) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print every setting, its value and where it comes from",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(*configPath)
+			if err == nil {
+				err = c.check()
+			}
+			w := cmd.OutOrStdout()
+			if output == "json" {
+				if err := c.printJSON(w); err != nil {
+					return err
+				}
+			} else {
+				c.printText(w)
+			}
+			return err // after what there is to see
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func (c *Config) printText(w io.Writer) {
+	fmt.Fprintln(w, "Configurable Values:")
+	for name, field := range c.settings() {
+		fmt.Fprintf(w, "  %-36s %s\n", name+": "+show(field.Value), "("+c.origins[name]+")")
+	}
+	home := c.home(nil)
+	fmt.Fprintln(w, "Derived Values:")
+	for _, d := range []struct{ label, value string }{
+		{"Root Dir", home.Root()}, {"Upgrade Dir", home.Upgrades()}, {"Genesis Bin", home.Binary(solstice.Genesis)},
+		{"Monitored File", home.PlanFile()}, {"Data Backup Dir", c.BackupDir}, {"State Dir", home.StateDir},
+	} {
+		fmt.Fprintf(w, "%17s: %s\n", d.label, d.value)
+	}
+	for _, key := range c.unknown {
+		fmt.Fprintf(w, "No such setting: %s (%s)\n", key, c.file)
+	}
+}
+
+func (c *Config) printJSON(w io.Writer) error {
+	type value struct {
+		Value  string `json:"value"`
+		Origin string `json:"origin"`
+	}
+	values := map[string]value{}
+	for name, field := range c.settings() {
+		values[name] = value{show(field.Value), c.origins[name]}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(values)
+}
+
+func show(v reflect.Value) string {
+	if d, ok := v.Interface().(time.Duration); ok {
+		return shortDuration(d)
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// shortDuration is 1m for what time.Duration calls 1m0s.
+func shortDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+func showUpgradeInfoCommand(configPath *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show-upgrade-info",
+		Short: "Print the plan file that the node wrote, and the plans that you added",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadChecked(*configPath)
+			if err != nil {
+				return err
+			}
+			home := c.home(nil)
+			w := cmd.OutOrStdout()
+			switch content, err := readRegular(home.PlanFile()); {
+			case errors.Is(err, fs.ErrNotExist):
+				fmt.Fprintln(w, "No upgrade info found at", home.PlanFile())
+			case err != nil:
+				return err
+			default:
+				fmt.Fprintf(w, "%s\n", content)
+			}
+			manual, err := upgrade.ReadManual(home)
+			for _, p := range manual {
+				fmt.Fprintf(w, "added by hand: %s, binary in %s\n", p.Plan, filepath.Join("cosmovisor", home.UpgradeDir(p.Name)))
+			}
+			return err
+		},
+	}
+}
+
+// readRegular reads a file that may be of any size and kind on the disk of somebody else.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > solstice.MaxPlanSize {
+		return nil, &solstice.RefusedError{Reason: path + " is not a plan file: not regular, or too large"}
+	}
+	return os.ReadFile(path)
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"solstice"
+)
+
+func statusCommand(configPath *string) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what runs, how far it is, what is pending, and the last upgrades",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadChecked(*configPath)
+			if err != nil {
+				return err
+			}
+			status, err := homeStatus(cmd.Context(), c.home(nil))
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if output == "json" {
+				enc := json.NewEncoder(w)
+				enc.SetIndent("", "  ")
+				return enc.Encode(status)
+			}
+			return printStatus(w, status)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// shownUpgrades is how many of the last upgrades people are shown. JSON has all.
+const shownUpgrades = 5
+
+func printStatus(out io.Writer, s solstice.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(label, format string, values ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, values...))
+	}
+	switch {
+	case s.Supervisor == nil:
+		row("solstice", "not running")
+	default:
+		row("solstice", "%s since %s, pid %d, version %s", s.Supervisor.State, clock(s.Supervisor.Since), s.Supervisor.PID, s.Version)
+	}
+	if s.Node != nil {
+		row("node", "running since %s, pid %d: %s %s", clock(s.Node.Since), s.Node.PID, s.Name, strings.Join(s.Node.Args, " "))
+	} else {
+		row("node", "not running")
+	}
+	row("binary", "%s", describeBinary(s.Binary))
+	switch {
+	case s.Height == nil:
+		row("height", "not known")
+	case s.Height.Source == "node":
+		row("height", "%d", s.Height.Committed)
+	default:
+		row("height", "%d or more, seen at %s", s.Height.Committed, clock(s.Height.At))
+	}
+	if s.Doing != nil {
+		row("upgrading", "to %s at height %d: %s for %s", s.Doing.Name, s.Doing.Height, s.Doing.Step, time.Since(s.Doing.Since).Round(time.Millisecond))
+	}
+	for i, p := range s.Pending {
+		row(once("pending", i), "%s at height %d%s, from the %s; binary in %s", p.Name, p.Height, ahead(s.Height, p.Height), p.Origin, describeBinary(p.Binary))
+	}
+	if len(s.Pending) == 0 {
+		row("pending", "nothing")
+	}
+	if s.Waiting != "" {
+		row("waiting", "%s", s.Waiting)
+	}
+	last := s.Upgrades[max(len(s.Upgrades)-shownUpgrades, 0):]
+	for i, u := range last {
+		row(once("upgrades", i), "%s", describeUpgrade(u))
+	}
+	return w.Flush()
+}
+
+func once(label string, i int) string {
+	if i > 0 {
+		return ""
+	}
+	return label
+}
+
+func describeBinary(b solstice.Binary) string {
+	switch {
+	case b.Dir == "" && b.Fault == "":
+		return "none"
+	case b.Dir == "":
+		return b.Fault
+	case b.Fault != "":
+		return b.Dir + ": NOT READY: " + b.Fault
+	}
+	return b.Dir
+}
+
+func ahead(h *solstice.Height, height int64) string {
+	if h == nil || h.Committed >= height {
+		return ""
+	}
+	return fmt.Sprintf(" (%d blocks ahead)", height-h.Committed)
+}
+
+func describeUpgrade(u solstice.Upgrade) string {
+	text := fmt.Sprintf("%s at height %d to %s: %s", u.Name, u.Height, u.Binary, u.State)
+	if !u.Confirmed.IsZero() {
+		text += fmt.Sprintf(" at %s, stood still %s (ours %s, migration %s)", clock(u.Confirmed),
+			rounded(u.Standing.Total), rounded(u.Standing.Ours), rounded(u.Standing.Migration))
+	}
+	return text
+}
+
+func rounded(s solstice.Seconds) time.Duration { return time.Duration(s).Round(time.Millisecond) }
+
+// clock shows the date only where it is not today's.
+func clock(t time.Time) string {
+	t = t.Local()
+	if t.Format(time.DateOnly) == time.Now().Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func versionCommand(configPath *string) *cobra.Command {
+	var output string
+	var only bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of solstice and of the node's binary in use",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON := output == "json"
+			if only && asJSON {
+				return printVersions(cmd, nil)
+			}
+			if !asJSON {
+				fmt.Fprintln(cmd.OutOrStdout(), "solstice version:", ownVersion())
+			}
+			if only {
+				return nil
+			}
+			c, err := loadChecked(*configPath)
+			if err != nil {
+				return err
+			}
+			if !asJSON {
+				return execute(c.home(nil), append([]string{"version"}, args...))
+			}
+			app, err := appVersion(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			return printVersions(cmd, app)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().BoolVar(&only, "cosmovisor-only", false, "leave out the node's version")
+	return cmd
+}
+
+// printVersions prints one JSON document with Cosmovisor's keys and ours.
+func printVersions(cmd *cobra.Command, app json.RawMessage) error {
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
+		Cosmovisor string          `json:"cosmovisor_version"`
+		Solstice   string          `json:"solstice_version"`
+		App        json.RawMessage `json:"app_version,omitempty"`
+	}{ownVersion(), ownVersion(), app})
+}
+
+// appVersion asks the node's binary. Old ones print to stderr.
+func appVersion(ctx context.Context, c *Config) (json.RawMessage, error) {
+	binary, err := binaryInUse(c.home(nil))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	app := exec.CommandContext(ctx, binary, "version", "--long", "--output", "json")
+	app.Stdout, app.Stderr, app.WaitDelay = &stdout, &stderr, time.Second
+	err = app.Run()
+	for _, printed := range [][]byte{stdout.Bytes(), stderr.Bytes()} {
+		if printed = bytes.TrimSpace(printed); err == nil && json.Valid(printed) {
+			return printed, nil
+		}
+	}
+	if err == nil {
+		err = errors.New("what it printed is not JSON")
+	}
+	os.Stderr.Write(stderr.Bytes())
+	return nil, fmt.Errorf("%s version --long --output json: %w", binary, err)
+}

@@ -1,0 +1,161 @@
+package solstice
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Genesis is the directory of the binary that a chain started with, relative to Home.Root.
+const Genesis = "genesis"
+
+// Home is where a node and its binaries live. Its methods name every path that Solstice knows; asking
+// changes nothing.
+type Home struct {
+	Dir      string // DAEMON_HOME
+	Node     string // the home that the node itself uses: its --home, else Dir
+	Name     string // DAEMON_NAME, the file name of the binary
+	StateDir string // what is Solstice's alone, made when it is needed
+	KeepCase bool   // directories have the plan's exact name (COSMOVISOR_DISABLE_RECASE)
+}
+
+// Root is the folder with the binaries, laid out exactly as Cosmovisor's.
+func (h Home) Root() string { return filepath.Join(h.Dir, "cosmovisor") }
+
+// CurrentLink is the symlink to the directory of the binary in use.
+func (h Home) CurrentLink() string { return filepath.Join(h.Root(), "current") }
+
+// Upgrades is the folder with one directory an upgrade.
+func (h Home) Upgrades() string { return filepath.Join(h.Root(), "upgrades") }
+
+// Binary is the node's binary in a directory relative to Root, such as Genesis or "upgrades/v2".
+func (h Home) Binary(dir string) string { return filepath.Join(h.Root(), dir, "bin", h.Name) }
+
+// AppliedFile holds the plan that a directory relative to Root was switched to for. Cosmovisor writes it at
+// each switch and reads it at each start, and so do we.
+func (h Home) AppliedFile(dir string) string {
+	return filepath.Join(h.Root(), dir, "upgrade-info.json")
+}
+
+// Data is the node's data directory. It may be a symlink.
+func (h Home) Data() string { return filepath.Join(h.Node, "data") }
+
+// PlanFile is where x/upgrade writes the plan when its height has come.
+func (h Home) PlanFile() string { return filepath.Join(h.Data(), "upgrade-info.json") }
+
+// BatchFile is Cosmovisor's list of upgrades that an operator added.
+func (h Home) BatchFile() string { return h.PlanFile() + ".batch" }
+
+// ManualFile is our list of upgrades that an operator added.
+func (h Home) ManualFile() string { return filepath.Join(h.StateDir, "plans.json") }
+
+// JournalFile lists the steps of all upgrades, one JSON document a line.
+func (h Home) JournalFile() string { return filepath.Join(h.StateDir, "journal.jsonl") }
+
+// HeightFile holds the last committed height that the node told us.
+func (h Home) HeightFile() string { return filepath.Join(h.StateDir, "height.json") }
+
+// Socket is where a running supervisor answers.
+func (h Home) Socket() string { return filepath.Join(h.StateDir, "control.sock") }
+
+// DirNames returns the names that the plan's directory may have under Upgrades, the preferred one first: lower
+// case, then as the chain spells it (COMPAT.md A20).
+func (h Home) DirNames(plan string) []string {
+	exact := url.PathEscape(plan)
+	lower := url.PathEscape(strings.ToLower(plan))
+	if h.KeepCase || exact == lower {
+		return []string{exact}
+	}
+	return []string{lower, exact}
+}
+
+// UpgradeDir returns the plan's directory relative to Root: the first of DirNames that exists, else the first.
+func (h Home) UpgradeDir(plan string) string {
+	names := h.DirNames(plan)
+	for _, name := range names {
+		if _, err := os.Lstat(filepath.Join(h.Upgrades(), name)); err == nil {
+			return filepath.Join("upgrades", name)
+		}
+	}
+	return filepath.Join("upgrades", names[0])
+}
+
+// Link is what stands in the place of Home.CurrentLink.
+type Link struct {
+	Dir    string // Genesis or upgrades/..., relative to Home.Root; empty if it is none of these
+	Target string // what the symlink says; empty if there is none
+	Fault  string // why the link names no directory of ours; empty if it does or if nothing is there
+}
+
+// Missing says that nothing is there.
+func (l Link) Missing() bool { return l == Link{} }
+
+// Current reads the link. Whether the directory that it names exists is another question.
+func (h Home) Current() (Link, error) {
+	target, err := os.Readlink(h.CurrentLink())
+	if errors.Is(err, fs.ErrNotExist) {
+		return Link{}, nil
+	}
+	if err != nil {
+		if info, statErr := os.Lstat(h.CurrentLink()); statErr == nil && info.Mode()&fs.ModeSymlink == 0 {
+			return Link{Fault: "it is not a symlink"}, nil
+		}
+		return Link{}, err
+	}
+	link := Link{Target: target}
+	path := target
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(h.Root(), path)
+	}
+	if dir, err := filepath.Rel(h.Root(), path); err == nil && isBinaryDir(dir) {
+		link.Dir = dir
+		return link, nil
+	}
+	// An absolute link may name our directory by another path, as after a mount or through a symlink.
+	for _, dir := range h.binaryDirs() {
+		if sameFile(path, filepath.Join(h.Root(), dir)) {
+			link.Dir = dir
+			return link, nil
+		}
+	}
+	link.Fault = fmt.Sprintf("it points to %s, which is neither genesis nor a folder in upgrades/", target)
+	return link, nil
+}
+
+// Dirs returns the directory names under Upgrades.
+func (h Home) Dirs() []string {
+	entries, err := os.ReadDir(h.Upgrades())
+	if err != nil {
+		return nil // none yet, or not readable: then its binaries are not usable either, which is said there
+	}
+	var names []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func (h Home) binaryDirs() []string {
+	dirs := []string{Genesis}
+	for _, name := range h.Dirs() {
+		dirs = append(dirs, filepath.Join("upgrades", name))
+	}
+	return dirs
+}
+
+func isBinaryDir(dir string) bool {
+	parent, name := filepath.Split(dir)
+	return dir == Genesis || parent == "upgrades/" && name != "" && name != ".." && name != "."
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}

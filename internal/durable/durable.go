@@ -1,0 +1,191 @@
+// Package durable changes files so that a power cut leaves the old state or the new one, whole.
+//
+// Every function has synced what it promises when it returns nil: the file, and the directory that
+// names it. Temporary files begin with TempPrefix and are debris once their writer is gone.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// TempPrefix begins the name of every temporary file and directory.
+const TempPrefix = ".solstice-tmp-"
+
+// TempName returns a name beside path that nothing has yet.
+func TempName(path string) string {
+	return filepath.Join(filepath.Dir(path), fmt.Sprintf("%s%s-%08x", TempPrefix, filepath.Base(path), rand.Uint32()))
+}
+
+// WriteFile replaces path by a file with this content and mode. Nothing ever sees a part of it.
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
+	temp := TempName(path)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = Rename(temp, path)
+	}
+	if err != nil {
+		os.Remove(temp) // debris; the cause is already being returned
+	}
+	return err
+}
+
+// CopyFile copies a regular file to a path where nothing is, and syncs its content. The mode is exactly the
+// one given. The caller renames it to its place.
+func CopyFile(from, to string, mode fs.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in) // copy_file_range where the system has it
+	if err == nil {
+		err = out.Chmod(mode) // whatever the umask is
+	}
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
+
+// Symlink makes link point to target, whatever link was, by one rename.
+func Symlink(target, link string) error {
+	temp := TempName(link)
+	if err := os.Symlink(target, temp); err != nil {
+		return err
+	}
+	if err := Rename(temp, link); err != nil {
+		os.Remove(temp)
+		return err
+	}
+	return nil
+}
+
+// Rename moves a file or directory within one filesystem.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	if err := SyncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if filepath.Dir(from) != filepath.Dir(to) {
+		return SyncDir(filepath.Dir(from))
+	}
+	return nil
+}
+
+// Remove removes a file. One that does not exist is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// MkdirAll makes the directory and its missing parents.
+func MkdirAll(path string, mode fs.FileMode) error {
+	if info, err := os.Stat(path); err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: path, Err: unix.ENOTDIR}
+		}
+		return nil
+	}
+	if err := MkdirAll(filepath.Dir(path), mode); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// AppendLine adds one line to a file, which is made if it is not there. A torn last line that a cut left
+// is ended first, so that it spoils only itself.
+func AppendLine(path string, line []byte) error {
+	_, statErr := os.Lstat(path)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	end, err := f.Seek(0, io.SeekEnd)
+	if err == nil && end > 0 {
+		last := make([]byte, 1)
+		if _, err = f.ReadAt(last, end-1); err == nil && last[0] != '\n' {
+			line = append([]byte("\n"), line...)
+		}
+	}
+	if err == nil {
+		_, err = f.Write(append(line, '\n'))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil && errors.Is(statErr, fs.ErrNotExist) {
+		err = SyncDir(filepath.Dir(path))
+	}
+	return err
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) {
+		err = nil // a filesystem that has nothing to sync in a directory says so this way
+	}
+	return errors.Join(err, d.Close())
+}
+
+// Locked runs fn while no other process runs one for the same directory, which must exist.
+func Locked(dir string, fn func() error) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close() // which ends the lock
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return fn()
+}
+
+// Sweep removes the debris of writers that were cut off in a directory. The caller makes sure that
+// none is at work there.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), TempPrefix) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}

@@ -1,0 +1,283 @@
+// Package testnode is a small node for tests: a real process with a home, blocks, an RPC and a chain's manners
+// at an upgrade, without the weight of a real chain.
+//
+// A binary's version is the directory that it lies in: genesis, or the name of its upgrade. It knows how to run
+// from its own upgrade's height on, and refuses every other, as real binaries do. What happened is in the home's
+// noded.log, a line an event.
+package testnode
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"solstice"
+	"solstice/node"
+)
+
+// Script is what the node of a home does. It is read from config/noded.json at each start.
+type Script struct {
+	BlockTime  time.Duration  `json:"block_time"`  // between two blocks; default 10ms
+	Plans      []Plan         `json:"plans"`       // the chain's history to come, by height
+	HaltExit   int            `json:"halt_exit"`   // the code to end with at a halt; -1 stays up, halted
+	IgnoreTerm bool           `json:"ignore_term"` // only SIGKILL ends it
+	StopTime   time.Duration  `json:"stop_time"`   // how long it takes to stop
+	Fail       map[string]int `json:"fail"`        // by version, the code to end with right at the start
+	StopAt     int64          `json:"stop_at"`     // the height at which it ends by itself, with StopCode
+	StopCode   int            `json:"stop_code"`
+}
+
+// Plan is one upgrade of the script.
+type Plan struct {
+	Name   string `json:"name"`
+	Height int64  `json:"height"`
+	Info   string `json:"info,omitempty"`
+	// Manual says that the chain doesn't know of it: the old binary runs on past the height.
+	Manual bool `json:"manual,omitempty"`
+}
+
+// WrongBinary is the exit code of a binary that was started at a height that is not its own, and TwoNodes of one that
+// found another at work on its home. No test may ever see them.
+const (
+	WrongBinary = 76
+	TwoNodes    = 77
+)
+
+// Main is the node. Its exit code is the process's.
+func Main() int {
+	args := os.Args[1:]
+	if len(args) == 0 {
+		fmt.Println("Usage: noded start|version|pre-upgrade|echo")
+		return 0
+	}
+	switch args[0] {
+	case "start":
+		return start(args)
+	case "version":
+		if slices.Contains(args, "json") {
+			fmt.Printf("{\"name\":\"noded\",\"version\":%q}\n", ownVersion())
+		} else {
+			fmt.Println(ownVersion())
+		}
+		return 0
+	case "pre-upgrade":
+		return preUpgrade(args)
+	case "echo":
+		dir, _ := os.Getwd()
+		fmt.Println(ownVersion(), strings.Join(args[1:], " "), "in", dir)
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "Error: unknown command %q for \"noded\"\n", args[0])
+	return 1
+}
+
+// ownVersion is the directory of the binary.
+func ownVersion() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return err.Error()
+	}
+	return filepath.Base(filepath.Dir(filepath.Dir(exe)))
+}
+
+// preUpgrade exists if a file NAME.pre-upgrade lies beside the binary. Each line in it is an exit code, for one call
+// after the other; the last one stays.
+func preUpgrade(args []string) int {
+	exe, _ := os.Executable()
+	codes, err := os.ReadFile(exe + ".pre-upgrade")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, `Error: unknown command "pre-upgrade" for "noded"`)
+		return 1
+	}
+	if slices.Contains(args, "--help") {
+		fmt.Println("Usage:\n  noded pre-upgrade [flags]")
+		return 0
+	}
+	home := os.Getenv("DAEMON_HOME")
+	logLine(home, "pre-upgrade")
+	fmt.Println("pre-upgrade of", ownVersion())
+	first, rest, more := strings.Cut(strings.TrimSpace(string(codes)), "\n")
+	if more {
+		_ = os.WriteFile(exe+".pre-upgrade", []byte(rest), 0o644)
+	}
+	code, _ := strconv.Atoi(first)
+	return code
+}
+
+func logLine(home, format string, values ...any) {
+	f, err := os.OpenFile(filepath.Join(home, "noded.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(f, "%s %s\n", ownVersion(), fmt.Sprintf(format, values...))
+	f.Close()
+}
+
+// running is a started node.
+type running struct {
+	home   string
+	script Script
+	height int64 // committed
+	own    int   // how many upgrades this binary has behind it
+}
+
+func start(args []string) int {
+	n := &running{home: os.Getenv("DAEMON_HOME")}
+	if home, ok := node.Flag(args, "home"); ok {
+		n.home = home
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	if err := n.open(args); err != nil {
+		fmt.Fprintln(os.Stderr, "noded:", err)
+		logLine(n.home, "%v", err)
+		var code exitError
+		if errors.As(err, &code) {
+			return code.code
+		}
+		return 1
+	}
+	logLine(n.home, "start at %d", n.height)
+	fmt.Println(ownVersion(), "started at height", n.height)
+	return n.run(signals)
+}
+
+type exitError struct {
+	code int
+	text string
+}
+
+func (e exitError) Error() string { return e.text }
+
+// open reads the home and checks that this binary is the one for its height.
+func (n *running) open(args []string) error {
+	lock, err := os.OpenFile(filepath.Join(n.home, "data", "LOCK"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return exitError{TwoNodes, "TWO NODES on one home"}
+	}
+	content, err := os.ReadFile(filepath.Join(n.home, "config", "noded.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &n.script)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if skip, ok := node.Flag(args, "unsafe-skip-upgrades"); ok {
+		n.script.Plans = slices.DeleteFunc(n.script.Plans, func(p Plan) bool { return strconv.FormatInt(p.Height, 10) == skip })
+	}
+	if n.script.BlockTime == 0 {
+		n.script.BlockTime = 10 * time.Millisecond
+	}
+	if content, err := os.ReadFile(filepath.Join(n.home, "data", "height")); err == nil {
+		n.height, _ = strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64)
+	}
+	if code, ok := n.script.Fail[ownVersion()]; ok {
+		return exitError{code, fmt.Sprintf("fail with %d", code)}
+	}
+	if err := n.checkBinary(); err != nil {
+		return err
+	}
+	if laddr, ok := node.Flag(args, "rpc.laddr"); ok {
+		go http.ListenAndServe(strings.TrimPrefix(laddr, "tcp://"), http.HandlerFunc(n.abciInfo))
+	}
+	return nil
+}
+
+// checkBinary refuses to run at a height that another binary was made for.
+func (n *running) checkBinary() error {
+	n.own = 1 + slices.IndexFunc(n.script.Plans, func(p Plan) bool { return strings.EqualFold(p.Name, ownVersion()) })
+	for i, p := range n.script.Plans {
+		switch {
+		case n.own > i && n.height < p.Height-1:
+			return exitError{WrongBinary, fmt.Sprintf("WRONG BINARY: too early at %d for %s at %d", n.height, p.Name, p.Height)}
+		case n.own <= i && n.height >= p.Height && !p.Manual:
+			return exitError{WrongBinary, fmt.Sprintf("WRONG BINARY: too old at %d for %s at %d", n.height, p.Name, p.Height)}
+		}
+	}
+	if n.own > 0 && n.height == n.script.Plans[n.own-1].Height-1 {
+		// Its first start: the stores to add are read from the plan file.
+		plan, err := solstice.ReadPlan(filepath.Join(n.home, "data", "upgrade-info.json"))
+		if want := n.script.Plans[n.own-1]; err != nil || !plan.Is(solstice.Plan{Name: want.Name, Height: want.Height}) {
+			return exitError{WrongBinary, fmt.Sprintf("WRONG PLAN FILE for %s: %v", want.Name, err)}
+		}
+		logLine(n.home, "upgrade at %d", n.height+1)
+	}
+	return nil
+}
+
+func (n *running) abciInfo(w http.ResponseWriter, r *http.Request) {
+	height, _ := os.ReadFile(filepath.Join(n.home, "data", "height"))
+	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"last_block_height":%q}}}`, strings.TrimSpace(string(height)))
+}
+
+// run makes blocks until it is stopped or halts.
+func (n *running) run(signals <-chan os.Signal) int {
+	blocks := time.NewTicker(n.script.BlockTime)
+	defer blocks.Stop()
+	ticks := blocks.C
+	for {
+		select {
+		case sig := <-signals:
+			logLine(n.home, "signal %d", sig.(syscall.Signal))
+			if n.script.IgnoreTerm || sig == syscall.SIGUSR1 || sig == syscall.SIGUSR2 {
+				continue
+			}
+			time.Sleep(n.script.StopTime)
+			logLine(n.home, "stopped at %d", n.height)
+			return 0
+		case <-ticks:
+			i := slices.IndexFunc(n.script.Plans, func(p Plan) bool { return p.Height == n.height+1 && !p.Manual })
+			if i >= n.own {
+				if code := n.halt(n.script.Plans[i]); code >= 0 {
+					return code
+				}
+				ticks = nil
+				continue
+			}
+			if err := n.commit(); err != nil {
+				fmt.Fprintln(os.Stderr, "noded:", err)
+				return 1
+			}
+			if n.height == n.script.StopAt {
+				return n.script.StopCode
+			}
+		}
+	}
+}
+
+// halt does what x/upgrade does: one plain write of the plan file, then no more blocks.
+func (n *running) halt(p Plan) int {
+	plan := solstice.Plan{Name: p.Name, Height: p.Height, Info: p.Info}
+	logLine(n.home, "halt for %s", p.Name)
+	fmt.Printf("UPGRADE %q NEEDED at height: %d\n", p.Name, p.Height)
+	if err := os.WriteFile(filepath.Join(n.home, "data", "upgrade-info.json"), plan.File(), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "noded:", err)
+	}
+	return n.script.HaltExit
+}
+
+func (n *running) commit() error {
+	path := filepath.Join(n.home, "data", "height")
+	if err := os.WriteFile(path+".new", []byte(strconv.FormatInt(n.height+1, 10)), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	n.height++
+	return nil
+}

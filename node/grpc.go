@@ -1,0 +1,96 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// latestBlock returns the height of cosmos.base.tendermint.v1beta1.Service/GetLatestBlock, which every SDK since
+// v0.40 has. A block can be many megabytes; its height stands at the front, and no more is read.
+func (e *endpoint) latestBlock(ctx context.Context) (int64, error) {
+	url := e.base + "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock"
+	emptyMessage := make([]byte, 5) // not compressed, length 0
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(emptyMessage))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("TE", "trailers")
+	resp, err := e.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if status := resp.Header.Get("Grpc-Status"); status != "" && status != "0" {
+		return 0, fmt.Errorf("GetLatestBlock: status %.20s: %.200s", status, resp.Header.Get("Grpc-Message"))
+	}
+	content, err := io.ReadAll(io.LimitReader(resp.Body, 16<<10))
+	if len(content) < 5 {
+		return 0, errors.Join(errors.New("GetLatestBlock: the answer has no message"), err)
+	}
+	return parseLatestBlock(content[5:])
+}
+
+// parseLatestBlock finds the height in the front of a GetLatestBlockResponse: field 2 (block) or 3 (sdk_block), in
+// it field 1 (header), in it field 3 (height).
+func parseLatestBlock(message []byte) (int64, error) {
+	for _, block := range []protowire.Number{2, 3} {
+		header := field(field(message, block), 1)
+		for len(header) > 0 {
+			number, kind, n := protowire.ConsumeTag(header)
+			if n < 0 {
+				break
+			}
+			header = header[n:]
+			if number == 3 && kind == protowire.VarintType {
+				if height, n := protowire.ConsumeVarint(header); n > 0 && int64(height) > 0 {
+					return int64(height), nil
+				}
+				break
+			}
+			if n = protowire.ConsumeFieldValue(number, kind, header); n < 0 {
+				break
+			}
+			header = header[n:]
+		}
+	}
+	return 0, errors.New("GetLatestBlock: the answer has no height")
+}
+
+// field returns the first bytes field with this number, as much of it as is there.
+func field(message []byte, want protowire.Number) []byte {
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return nil
+		}
+		message = message[n:]
+		if kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
+				return nil
+			}
+			message = message[n:]
+			continue
+		}
+		size, n := protowire.ConsumeVarint(message)
+		if n < 0 {
+			return nil
+		}
+		message = message[n:]
+		length := len(message)
+		if size < uint64(length) {
+			length = int(size)
+		}
+		if number == want {
+			return message[:length]
+		}
+		message = message[length:]
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package solstice
+
+import (
+	"strconv"
+	"time"
+)
+
+// Status is everything that Solstice knows about a home. The command line, the control socket and every
+// later interface show this one model. Times are RFC 3339, durations are seconds.
+type Status struct {
+	Version    string      `json:"version"` // of the solstice that answers
+	Home       string      `json:"home"`
+	NodeHome   string      `json:"node_home"`
+	Name       string      `json:"name"`
+	Supervisor *Supervisor `json:"supervisor,omitempty"` // absent when none runs
+	Node       *Process    `json:"node,omitempty"`       // absent when none runs
+	Binary     Binary      `json:"binary"`
+	Height     *Height     `json:"height,omitempty"` // absent when it was never known
+	Pending    []Pending   `json:"pending"`
+	Waiting    string      `json:"waiting,omitempty"` // why a due plan is not carried out, or what the plan file's fault is
+	Doing      *Doing      `json:"doing,omitempty"`   // absent unless an upgrade is under way
+	Upgrades   []Upgrade   `json:"upgrades"`          // oldest first
+}
+
+// Supervisor is the solstice process that holds the home.
+type Supervisor struct {
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+	State string    `json:"state"` // starting, running, upgrading, waiting or stopping
+}
+
+// Process is the node's process.
+type Process struct {
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+	Args  []string  `json:"args"`
+}
+
+// Binary is a node's binary and whether it can run here.
+type Binary struct {
+	Dir   string `json:"dir"` // relative to the folder cosmovisor/, such as upgrades/v2
+	Path  string `json:"path,omitempty"`
+	Fault string `json:"fault,omitempty"` // why it can't run
+}
+
+// Height is the last block that the node is known to have committed.
+type Height struct {
+	Committed int64     `json:"committed"`
+	At        time.Time `json:"at"`
+	Source    string    `json:"source"` // node: it says so; record: it said so before it ended
+}
+
+// Pending is a plan that is known and not carried out yet.
+type Pending struct {
+	Name   string `json:"name"`
+	Height int64  `json:"height"`
+	Origin string `json:"origin"` // plan file or operator
+	Binary Binary `json:"binary"`
+}
+
+// Doing is the step that an upgrade is at.
+type Doing struct {
+	Name   string    `json:"name"`
+	Height int64     `json:"height"`
+	Step   string    `json:"step"`
+	Since  time.Time `json:"since"`
+}
+
+// Upgrade is the record of one plan that was carried out, or begun.
+type Upgrade struct {
+	Name      string    `json:"name"`
+	Height    int64     `json:"height"`
+	Binary    string    `json:"binary"` // directory, relative to the folder cosmovisor/
+	State     string    `json:"state"`  // begun, switched, confirmed or abandoned
+	Begun     time.Time `json:"begun"`
+	Confirmed time.Time `json:"confirmed,omitzero"` // when a block beyond Height was committed
+	Standing  Standing  `json:"standing"`
+	Steps     []Step    `json:"steps"`
+}
+
+// Standing is how long a node stood still for an upgrade. Zero means not known.
+type Standing struct {
+	Total     Seconds `json:"total"`     // halt to the first block beyond the plan's height
+	Ours      Seconds `json:"ours"`      // of it, halt to the new binary executing
+	Migration Seconds `json:"migration"` // of it, the new binary executing to the plan's block committed
+}
+
+// Step is one step that was done.
+type Step struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Seconds is a duration that JSON shows as seconds.
+type Seconds time.Duration
+
+// MarshalJSON writes seconds with microseconds.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, time.Duration(s).Round(time.Microsecond).Seconds(), 'f', -1, 64), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Seconds) UnmarshalJSON(text []byte) error {
+	seconds, err := strconv.ParseFloat(string(text), 64)
+	*s = Seconds(seconds * float64(time.Second))
+	return err
+}

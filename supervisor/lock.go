@@ -1,0 +1,118 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"solstice"
+)
+
+// lockHome makes sure that one supervisor and one node work on a home.
+//
+// The lock on the folder cosmovisor/ is the supervisor's, and ends with it. The lock on the node's home is handed
+// down to the node: after a supervisor that was killed it lasts until the node has ended too. The folders
+// themselves are locked, so nothing has to be written.
+//
+// A second supervisor is refused at once. A node that is left over was told by the kernel to stop when its
+// supervisor died, and is given patience to do so.
+func (s *Supervisor) lockHome() error {
+	supervised, err := s.lock(s.Home.Root(), 500*time.Millisecond, nil)
+	if err != nil {
+		return refusedLock(err, s.Home.Root(), "another solstice supervises this home",
+			"look at it with: solstice status")
+	}
+	runs, err := s.lock(s.Home.Node, max(s.Grace, time.Second), func() {
+		s.Log.Info("the node of an earlier solstice still runs; waiting for its end", "pid", holders(s.Home.Node), "at most", s.Grace)
+	})
+	if err != nil {
+		supervised.Close()
+		return refusedLock(err, s.Home.Node, "the node of an earlier solstice still runs on this home",
+			"stop it with: kill "+holders(s.Home.Node))
+	}
+	s.supervised, s.nodeLock = supervised, runs
+	return nil
+}
+
+// Hold keeps supervisors and nodes away from a home until release is called. It is refused while one is there.
+func Hold(home solstice.Home) (release func(), err error) {
+	s := &Supervisor{Home: home, Log: slog.New(slog.DiscardHandler)}
+	if err := s.lockHome(); err != nil {
+		return nil, err
+	}
+	return func() {
+		s.nodeLock.Close()
+		s.supervised.Close()
+	}, nil
+}
+
+// lock takes the lock on a folder, trying for as long as patience lasts. waiting is called once if it has to wait.
+func (s *Supervisor) lock(folder string, patience time.Duration, waiting func()) (*os.File, error) {
+	f, err := os.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(patience); ; {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			f.Close()
+			return nil, err
+		}
+		if waiting != nil {
+			waiting()
+			waiting = nil
+		}
+		select {
+		case sig := <-s.Signals:
+			f.Close()
+			return nil, stoppedError{sig}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func refusedLock(err error, folder, reason, hint string) error {
+	var stopped stoppedError
+	switch {
+	case errors.As(err, &stopped):
+		return err
+	case !errors.Is(err, unix.EWOULDBLOCK):
+		return &solstice.RefusedError{Reason: fmt.Sprintf("lock %s: %v", folder, err)}
+	}
+	if pids := holders(folder); pids != "" {
+		reason += " (pid " + pids + ")"
+	}
+	return &solstice.RefusedError{Reason: reason + ": " + folder, Hint: hint}
+}
+
+// holders returns the process numbers that hold the lock on a folder, as far as /proc shows them.
+func holders(folder string) string {
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	real, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return ""
+	}
+	var pids []string
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err != nil || target != real {
+			continue
+		}
+		parts := strings.Split(fd, "/") // "", proc, PID, fd, N
+		pid, number := parts[2], parts[4]
+		info, err := os.ReadFile(filepath.Join("/proc", pid, "fdinfo", number))
+		if err == nil && strings.Contains(string(info), "FLOCK") && pid != strconv.Itoa(os.Getpid()) {
+			pids = append(pids, pid)
+		}
+	}
+	return strings.Join(pids, " ")
+}

@@ -1,0 +1,121 @@
+package supervisor
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"solstice"
+	"solstice/artifact"
+	"solstice/upgrade"
+)
+
+// view is what Run lets others see. It is replaced as a whole.
+type view struct {
+	Since   time.Time
+	State   string
+	Node    *solstice.Process
+	Live    upgrade.Live
+	HeardAt time.Time
+	Waiting string
+}
+
+// publish shows the present state to those who ask.
+func (s *Supervisor) publish() {
+	old := s.view.Load()
+	now := view{Since: old.Since, Node: old.Node, Live: s.live(), Waiting: s.said["waiting"]}
+	switch {
+	case s.asked != nil:
+		now.State = "stopping"
+	case s.work != nil:
+		now.State = "upgrading"
+	case s.process != nil:
+		now.State = "running"
+	default:
+		now.State = "waiting"
+	}
+	s.view.Store(&now)
+}
+
+// Status is the state of the home and of this supervisor. It asks the node for its height, briefly.
+func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
+	v := s.view.Load()
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	live := v.Live
+	source := "record"
+	if live.Running {
+		if height, err := s.Node.Committed(ctx); err == nil {
+			live.Height = upgrade.Height{Committed: height, Known: true, Answered: live.Height.Answered}
+			source = "node"
+		}
+	}
+	status, err := Describe(s.Home, s.Version, live, source)
+	if err != nil {
+		return status, err
+	}
+	status.Supervisor = &solstice.Supervisor{PID: os.Getpid(), Since: v.Since, State: v.State}
+	if live.Running {
+		status.Node = v.Node
+	}
+	status.Doing = s.doing.Load()
+	if v.Waiting != "" {
+		status.Waiting = v.Waiting
+	}
+	return status, nil
+}
+
+// Describe is the status of a home as its files tell it.
+func Describe(home solstice.Home, version string, live upgrade.Live, source string) (solstice.Status, error) {
+	status := solstice.Status{Version: version, Home: home.Dir, NodeHome: home.Node, Name: home.Name}
+	facts, err := upgrade.Gather(home, live)
+	if err != nil {
+		return status, err
+	}
+	d := upgrade.Decide(facts.Facts)
+	dir := facts.Link.Dir
+	status.Binary = solstice.Binary{Dir: dir, Fault: facts.Link.Fault}
+	if dir != "" {
+		status.Binary = binary(home, dir)
+	} else if d.Action == upgrade.Launch {
+		status.Binary = binary(home, d.Dir)
+	}
+	if facts.Height.Known {
+		status.Height = &solstice.Height{Committed: facts.Height.Committed, At: time.Now(), Source: source}
+		if record, err := upgrade.ReadHeight(home); err == nil && source == "record" {
+			status.Height.At = record.At
+		}
+	}
+	pending := d.Pending
+	if d.Action == upgrade.CarryOut || d.Action == upgrade.Wait {
+		pending = append([]upgrade.Candidate{{Plan: d.Plan, Dir: d.Dir}}, pending...)
+	}
+	status.Pending = []solstice.Pending{}
+	for _, c := range pending {
+		origin := "plan file"
+		if c.Manual {
+			origin = "operator"
+		}
+		status.Pending = append(status.Pending, solstice.Pending{Name: c.Name, Height: c.Height, Origin: origin, Binary: binary(home, c.Dir)})
+	}
+	if facts.FileFault != nil {
+		status.Waiting = facts.FileFault.Error()
+	}
+	switch d.Action {
+	case upgrade.Wait, upgrade.Refuse:
+		status.Waiting = d.Reason
+	}
+	status.Upgrades = facts.Journal.History()
+	if status.Upgrades == nil {
+		status.Upgrades = []solstice.Upgrade{}
+	}
+	return status, nil
+}
+
+func binary(home solstice.Home, dir string) solstice.Binary {
+	b := solstice.Binary{Dir: dir, Path: home.Binary(dir)}
+	if err := artifact.Check(b.Path); err != nil {
+		b.Fault = err.Error()
+	}
+	return b
+}

@@ -1,0 +1,585 @@
+// Package supervisor runs one node and carries it from one binary to the next.
+//
+// One goroutine, Run, owns everything that changes: it starts the node, hears of signals, plan files and
+// heights, decides again after each of them (package upgrade), and acts. At any time there is at most one node.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"solstice"
+	"solstice/api"
+	"solstice/artifact"
+	"solstice/internal/child"
+	"solstice/internal/durable"
+	"solstice/upgrade"
+	"solstice/watch"
+)
+
+// Node is who tells the height of a running node.
+type Node interface {
+	Committed(ctx context.Context) (int64, error)
+}
+
+// Supervisor supervises the node of one home. Fill in the exported fields, then call Run once.
+type Supervisor struct {
+	Home    solstice.Home
+	Args    []string // of the node, its first word included
+	Version string   // of Solstice
+	Node    Node
+	Log     *slog.Logger
+	Signals <-chan os.Signal // those of Forwarded that reach Solstice
+
+	Grace               time.Duration // how long a node may take to stop before it is killed
+	HaltWait            time.Duration // how long a halted node is given to end by itself
+	Poll                time.Duration // of the plan file, below the events; 0: events only
+	RestartAfterUpgrade bool
+	RestartOnFailure    bool    // a node that dies is started again, with back-off
+	Skip                []int64 // heights after --unsafe-skip-upgrades
+	Upgrade             upgrade.Options
+
+	// Owned by Run.
+	supervised, nodeLock *os.File
+	process              *child.Process // nil while no node runs
+	ended                <-chan struct{}
+	last                 *child.End     // how the node ended that ran last; nil before the first and after an upgrade
+	asked                os.Signal      // the end that somebody asked for; nil until then
+	planAt               watch.Stamp    // the plan file when the node was started
+	written              bool           // it has changed since
+	heard                upgrade.Height // from the node that runs, or ran last
+	asking               *question      // not answered yet
+	answers              chan answer
+	recorded             time.Time      // when the height was last written to disk
+	watched              *upgrade.Watch // an upgrade whose first block is awaited
+	work                 chan error     // nil unless an upgrade is under way
+	stopWork             context.CancelCauseFunc
+	retry                *time.Timer // when to look again
+	said                 said        // what was told already
+	failures             int         // of the node, in a row
+	restartAt            time.Time   // when it is started again; zero: not decided
+	probes               upgrade.Probes
+	probing              map[string]watch.Stamp
+
+	// Written by Run and its upgrade, read by those who ask for the status.
+	view  atomic.Pointer[view]
+	doing atomic.Pointer[solstice.Doing]
+}
+
+// question is one request for the node's height.
+type question struct {
+	aboutPlan bool // it was asked after the plan file changed: no decision before the answer
+}
+
+type answer struct {
+	*question
+	height int64
+	err    error
+}
+
+const (
+	askTimeout  = time.Second            // a node that takes longer to tell its height does not answer
+	askFirst    = 20 * time.Millisecond  // how often it is asked at first when a new binary was started
+	askNear     = 100 * time.Millisecond // close to a plan's height
+	askPending  = time.Second            // when a plan is known
+	askIdle     = 5 * time.Second        // else
+	nearBlocks  = 5
+	recordEvery = 30 * time.Second // how often the height is written to disk
+	lookAgain   = 500 * time.Millisecond
+	backoffMin  = time.Second
+	backoffMax  = time.Minute
+	steadyAfter = time.Minute // a node that ran so long starts a new row of failures
+)
+
+// Run supervises until the node ends and no upgrade follows. The exit code is the node's own, or 128 plus a signal. An
+// error of type *solstice.RefusedError means that nothing was changed.
+func (s *Supervisor) Run() (exitCode int, err error) {
+	defer func() {
+		var stopped stoppedError
+		if errors.As(err, &stopped) {
+			s.Log.Info("stopped while no node was running; the next start goes on from here", "signal", stopped.sig)
+			exitCode, err = stopped.ExitCode(), nil
+		}
+	}()
+	if info, err := os.Stat(s.Home.Data()); err != nil || !info.IsDir() {
+		return solstice.ExitRefused, &solstice.RefusedError{
+			Reason: fmt.Sprintf("the node has no data directory: %s", s.Home.Data()),
+			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node,
+		}
+	}
+	if err := s.lockHome(); err != nil {
+		return solstice.ExitRefused, err
+	}
+	defer s.supervised.Close()
+	defer s.nodeLock.Close()
+	s.retry = time.NewTimer(0)
+	s.answers = make(chan answer, 1)
+	s.view.Store(&view{Since: time.Now(), State: "starting"})
+	stopServing := s.prepareState()
+	defer stopServing()
+	plan, err := watch.New(s.Home.PlanFile(), s.Poll)
+	if err != nil {
+		s.Log.Warn("the system has no file events to give; looking by the clock", "err", err)
+	}
+	defer plan.Close()
+	manual, _ := watch.New(s.Home.ManualFile(), s.Poll) // the same fault would have been told already
+	defer manual.Close()
+	return s.loop(plan.Hints(), manual.Hints())
+}
+
+// loop is the life of the supervisor: decide and act, then wait for what happens next.
+func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int, err error) {
+	for {
+		if s.work == nil && !s.askedAboutPlan() {
+			if done, code, err := s.act(); done {
+				return code, err
+			}
+		}
+		s.publish()
+		select {
+		case sig := <-s.Signals:
+			if err := s.signal(sig); err != nil {
+				return solstice.ExitFailed, err
+			}
+		case <-s.ended:
+			s.nodeEnded()
+		case <-planHints:
+			s.planChanged()
+		case <-manualHints: // the operator's list is read before each decision
+		case a := <-s.answers:
+			s.hear(a)
+		case <-s.retry.C:
+			s.ask(&question{})
+		case err := <-s.work:
+			s.work = nil
+			s.doing.Store(nil)
+			if err != nil {
+				return s.upgradeFailed(err)
+			}
+			s.last, s.process, s.ended = nil, nil, nil
+			if !s.RestartAfterUpgrade {
+				s.Log.Info("switched; not started, as DAEMON_RESTART_AFTER_UPGRADE says. Check the upgrade and start solstice again")
+				return 0, nil
+			}
+		}
+	}
+}
+
+// prepareState makes the state folder, tidies up what a cut left, and serves the status. Without the folder the
+// node is supervised all the same.
+func (s *Supervisor) prepareState() (stop func()) {
+	if err := durable.MkdirAll(s.Home.StateDir, 0o700); err != nil {
+		s.Log.Warn("the state folder can't be made: no height is kept and nothing answers to status; SOLSTICE_STATE_DIR puts it elsewhere", "err", err)
+		return func() {}
+	}
+	if err := upgrade.Sweep(s.Home); err != nil {
+		s.Log.Warn("debris of an earlier run can't be removed", "err", err)
+	}
+	imported, err := upgrade.ImportBatch(s.Home)
+	for _, p := range imported {
+		s.Log.Info("plan taken over from Cosmovisor's batch list", "plan", p.Name, "height", p.Height)
+	}
+	if err != nil {
+		s.Log.Warn("Cosmovisor's batch list can't be taken over", "err", err)
+	}
+	stop, err = api.Serve(s.Home.Socket(), s.Status)
+	if err != nil {
+		s.Log.Warn("nothing answers to status: the control socket can't be made", "err", err)
+		return func() {}
+	}
+	return stop
+}
+
+// act decides, and does what was decided. done means that there is nothing left to supervise.
+func (s *Supervisor) act() (done bool, code int, err error) {
+	if s.asked != nil && s.process == nil {
+		return true, s.exitCode(), nil
+	}
+	facts, err := upgrade.Gather(s.Home, s.live())
+	if err != nil {
+		return s.cannotDecide(err)
+	}
+	d := upgrade.Decide(facts.Facts)
+	s.warn("the plan file is not a whole plan; it is read again when it changes", facts.FileFault)
+	s.tend(d)
+	if d.Action != upgrade.Wait {
+		s.said.anew("waiting", "")
+	}
+	switch d.Action {
+	case upgrade.Refuse:
+		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: d.Reason, Hint: d.Hint}
+	case upgrade.Wait:
+		s.wait(fmt.Sprintf("plan %s is due and waits: %s", d.Plan, d.Reason), d.Hint)
+	case upgrade.CarryOut:
+		return s.carryOut(d, facts)
+	case upgrade.Launch:
+		switch {
+		case s.process != nil:
+			s.lookAgainIn(s.pace(d))
+		case s.last == nil:
+			return s.launch(d, facts)
+		case s.RestartOnFailure && s.last.ExitCode() != 0 && s.watched == nil:
+			return s.restart(d, facts)
+		default:
+			return true, s.exitCode(), s.endedEarly()
+		}
+	}
+	return false, 0, nil
+}
+
+func (s *Supervisor) live() upgrade.Live {
+	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip}
+}
+
+// cannotDecide keeps a running node and tries again; without a node there is nothing to keep.
+func (s *Supervisor) cannotDecide(err error) (done bool, code int, _ error) {
+	if s.process == nil {
+		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: err.Error()}
+	}
+	s.wait("can't decide: "+err.Error(), "")
+	return false, 0, nil
+}
+
+// wait says why nothing is done, and looks again soon.
+func (s *Supervisor) wait(reason, hint string) {
+	if s.said.anew("waiting", reason) {
+		if hint == "" {
+			s.Log.Warn(reason)
+		} else {
+			s.Log.Warn(reason, "hint", hint)
+		}
+	}
+	s.lookAgainIn(lookAgain)
+}
+
+// warn logs an error when it is another than the last of its kind. Nil ends the matter.
+func (s *Supervisor) warn(kind string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if s.said.anew(kind, text) {
+		s.Log.Warn(kind, "err", err)
+	}
+}
+
+// said keeps a state that lasts from being told again and again.
+type said map[string]string
+
+// anew says whether the text is not empty and another than the last of its kind.
+func (s *said) anew(kind, text string) bool {
+	if *s == nil {
+		*s = said{}
+	}
+	last := (*s)[kind]
+	(*s)[kind] = text
+	return text != "" && text != last
+}
+
+// tend keeps the operator's list: what has passed goes, what is seen ahead is marked.
+func (s *Supervisor) tend(d upgrade.Decision) {
+	for _, p := range d.Drop {
+		s.Log.Info("plan dropped from the operator's list: its height has passed", "plan", p.Name, "height", p.Height)
+	}
+	var err error
+	if len(d.Drop) > 0 {
+		err = upgrade.DropManual(s.Home, d.Drop)
+	}
+	if len(d.Mark) > 0 {
+		err = errors.Join(err, upgrade.MarkManual(s.Home, d.Mark))
+	}
+	s.warn("the operator's list can't be kept", err)
+	s.probeStaged(d)
+}
+
+// carryOut starts the upgrade. The node is not touched before it stands in the journal.
+func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
+	u := &upgrade.Upgrade{
+		Home: s.Home, Plan: d.Plan, Dir: d.Dir, Manual: facts.File == nil || !facts.File.Is(d.Plan),
+		Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log,
+		Doing: func(step string) {
+			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
+		},
+	}
+	if err := u.Begin(); err != nil {
+		return s.cannotDecide(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
+	}
+	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
+	s.recordHeight()
+	ctx, stop := context.WithCancelCause(context.Background())
+	s.work, s.stopWork = make(chan error, 1), stop
+	go func() { s.work <- u.Run(ctx) }()
+	return false, 0, nil
+}
+
+// upgradeFailed ends the run: the old link is in place, or the new one with everything that belongs to it.
+func (s *Supervisor) upgradeFailed(err error) (int, error) {
+	if s.asked != nil {
+		return solstice.ExitFailed, stoppedError{s.asked}
+	}
+	return solstice.ExitFailed, fmt.Errorf("%w; the next start goes on with this upgrade", err)
+}
+
+// launch starts the binary that was decided on.
+func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
+	if begun, ok := facts.Journal.Begun(); ok {
+		if err := upgrade.Abandon(s.Home, begun); err != nil {
+			return s.cannotDecide(err)
+		}
+	}
+	if d.Relink {
+		if err := upgrade.Relink(s.Home, d.Dir); err != nil {
+			return s.cannotDecide(err)
+		}
+	}
+	binary := s.Home.Binary(d.Dir)
+	if err := artifact.MakeExecutable(binary); err != nil {
+		return s.cannotDecide(err)
+	}
+	cmd := exec.Command(binary, s.Args...)
+	cmd.Dir = s.Home.Root()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{s.nodeLock}
+	s.planAt, s.written, s.heard, s.asking = watch.StampOf(s.Home.PlanFile()), false, upgrade.Height{}, nil
+	process, err := child.Start(cmd, syscall.SIGTERM)
+	if err != nil {
+		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
+	}
+	s.process, s.ended, s.last = process, process.Done(), nil
+	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
+	s.warn("the journal can't be written", err)
+	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: s.Args}})
+	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(s.Args, " "))
+	s.lookAgainIn(s.pace(d))
+	return false, 0, nil
+}
+
+// restart waits longer after each failure in a row, then starts the node again.
+func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
+	if s.restartAt.IsZero() {
+		if s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter {
+			s.failures = 0
+		}
+		delay := min(backoffMin<<min(s.failures, 16), backoffMax)
+		s.failures++
+		s.restartAt = s.last.At.Add(delay)
+		s.Log.Warn("the node is started again, as SOLSTICE_RESTART_ON_FAILURE says", "end", s.last.String(), "in", delay)
+	}
+	if wait := time.Until(s.restartAt); wait > 0 {
+		s.lookAgainIn(wait)
+		return false, 0, nil
+	}
+	s.restartAt = time.Time{}
+	return s.launch(d, facts)
+}
+
+// endedEarly explains the end of a new binary that never got beyond its plan's height.
+func (s *Supervisor) endedEarly() error {
+	if s.watched == nil || s.asked != nil {
+		return nil
+	}
+	return fmt.Errorf("upgrade %q: the new binary in %s ended before its first block after height %d: %v; what it printed stands above, and the next start tries it again",
+		s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, s.last)
+}
+
+// exitCode is the node's own. Without a node it is the signal's that asked for the end. A new binary that ended
+// before its first block has failed, whatever its code.
+func (s *Supervisor) exitCode() int {
+	switch {
+	case s.last == nil:
+		return stoppedError{s.asked}.ExitCode()
+	case s.endedEarly() != nil:
+		return max(s.last.ExitCode(), solstice.ExitFailed)
+	default:
+		return s.last.ExitCode()
+	}
+}
+
+// signal hands a signal to the node. Without a node, one that asks for the end is the end.
+func (s *Supervisor) signal(sig os.Signal) error {
+	switch sig {
+	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
+		s.asked = sig
+	}
+	if s.process != nil && !fromTerminal(sig) {
+		if err := s.process.Signal(sig); err != nil {
+			s.Log.Warn("the signal can't be handed to the node", "signal", sig, "err", err)
+		}
+	}
+	switch {
+	case s.work != nil && endsUs(sig):
+		s.asked = sig
+		s.stopWork(stoppedError{sig})
+	case s.process == nil && endsUs(sig):
+		return stoppedError{sig}
+	}
+	return nil
+}
+
+// nodeEnded notes the end of the process. What follows from it is decided next.
+func (s *Supervisor) nodeEnded() {
+	end := s.process.End()
+	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
+	if end.Signal == syscall.SIGHUP {
+		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
+	}
+	if s.work == nil {
+		s.Log.Info("node ended", "end", end.String())
+	}
+	s.recordHeight()
+	s.seePlanFile()
+}
+
+// planChanged asks the node where it is when the plan file has changed: who but the node writes it at the height?
+func (s *Supervisor) planChanged() {
+	if s.process == nil || s.work != nil || !s.seePlanFile() {
+		return
+	}
+	s.ask(&question{aboutPlan: true})
+}
+
+// seePlanFile compares the plan file with what it was when the node was started.
+func (s *Supervisor) seePlanFile() (changed bool) {
+	now := watch.StampOf(s.Home.PlanFile())
+	if now == s.planAt {
+		return false
+	}
+	s.planAt, s.written, s.heard.Answered = now, true, false
+	return true
+}
+
+func (s *Supervisor) askedAboutPlan() bool { return s.asking != nil && s.asking.aboutPlan }
+
+// ask asks the node for its height, in the background. A question about a new plan file takes the place of another;
+// nobody listens to the answer to that one.
+func (s *Supervisor) ask(q *question) {
+	if s.process == nil || s.asking != nil && !q.aboutPlan {
+		return // act has been run, and that is what the timer was for
+	}
+	s.asking = q
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		defer cancel()
+		height, err := s.Node.Committed(ctx)
+		s.answers <- answer{q, height, err}
+	}()
+}
+
+// hear takes an answer in.
+func (s *Supervisor) hear(a answer) {
+	if a.question != s.asking {
+		return
+	}
+	s.asking = nil
+	if a.err != nil || s.process == nil {
+		return
+	}
+	s.heard = upgrade.Height{Committed: a.height, Known: true, Answered: true}
+	if time.Since(s.recorded) >= recordEvery {
+		s.recordHeight()
+	}
+	if s.watched == nil {
+		return
+	}
+	confirmed, err := s.watched.See(a.height)
+	s.warn("the journal can't be written", err)
+	if confirmed {
+		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", a.height)
+		s.watched = nil
+	}
+}
+
+// recordHeight keeps the last height that was heard for a time without a node.
+func (s *Supervisor) recordHeight() {
+	if !s.heard.Known {
+		return
+	}
+	s.recorded = time.Now()
+	err := upgrade.WriteHeight(s.Home, upgrade.HeightRecord{Committed: s.heard.Committed, At: s.recorded})
+	s.warn("the height can't be recorded", err)
+}
+
+// pace is how soon the node is asked for its height again.
+func (s *Supervisor) pace(d upgrade.Decision) time.Duration {
+	if s.watched != nil {
+		// The first block after an upgrade: the answer is as exact as the wait was short.
+		return min(max(time.Since(s.view.Load().Node.Since)/20, askFirst), askPending)
+	}
+	pace := askIdle
+	for _, p := range d.Pending {
+		pace = min(pace, askPending)
+		if s.heard.Known && p.Height-s.heard.Committed <= nearBlocks {
+			pace = askNear
+		}
+	}
+	return pace
+}
+
+func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }
+
+// probeStaged finds out, in the background, whether the binaries of pending plans have a pre-upgrade command.
+func (s *Supervisor) probeStaged(d upgrade.Decision) {
+	for _, p := range d.Pending {
+		binary := s.Home.Binary(p.Dir)
+		stamp := watch.StampOf(binary)
+		if s.probing[binary] == stamp || artifact.Check(binary) != nil || artifact.MakeExecutable(binary) != nil {
+			continue
+		}
+		if s.probing == nil {
+			s.probing = map[string]watch.Stamp{}
+		}
+		s.probing[binary] = watch.StampOf(binary)
+		go s.probes.PreUpgrade(context.Background(), binary)
+	}
+}
+
+// stopper ends the process that ran when an upgrade began.
+type stopper struct {
+	s       *Supervisor
+	process *child.Process // nil if none ran
+}
+
+func (n stopper) Locks() []*os.File { return []*os.File{n.s.nodeLock} }
+
+// Stop ends the node: it is given HaltWait to end by itself, is asked by SIGTERM, and killed after Grace. It
+// returns when the process has ended, whatever ctx says: an upgrade that is called off must not leave a node behind
+// that nobody waits for.
+func (n stopper) Stop(ctx context.Context) error {
+	if n.process == nil {
+		return nil
+	}
+	if n.s.HaltWait > 0 && n.endsWithin(n.s.HaltWait) {
+		return nil
+	}
+	if n.s.Grace > 0 {
+		if err := n.process.Signal(syscall.SIGTERM); err != nil {
+			return err
+		}
+		if n.endsWithin(n.s.Grace) {
+			return nil
+		}
+		n.s.Log.Warn("the node has not ended in the grace time; killing it", "grace", n.s.Grace, "pid", n.process.PID)
+	}
+	if err := n.process.Signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-n.process.Done()
+	return nil
+}
+
+func (n stopper) endsWithin(d time.Duration) bool {
+	select {
+	case <-n.process.Done():
+		return true
+	case <-time.After(d):
+		return false
+	}
+}

@@ -1,0 +1,158 @@
+package upgrade
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"solstice"
+	"solstice/artifact"
+	"solstice/internal/durable"
+)
+
+// Live is what only a running supervisor knows, besides what Gather finds on disk.
+type Live struct {
+	Running bool
+	Written bool    // the plan file has changed since the node was started
+	Height  Height  // from the node; not Known: the record on disk serves
+	Skip    []int64 // heights after --unsafe-skip-upgrades
+}
+
+// Gathered is what Gather found.
+type Gathered struct {
+	Facts
+	Journal   Entries
+	FileFault error // why the plan file is not a plan yet; nil when there is none, or a whole one
+}
+
+// Gather reads from disk what Decide needs. An error means that something that must be readable is not.
+func Gather(home solstice.Home, live Live) (Gathered, error) {
+	g := Gathered{Facts: Facts{Height: live.Height, Skip: live.Skip, Running: live.Running, Faults: map[string]string{}}}
+	var err error
+	if g.Link, err = home.Current(); err != nil {
+		return g, err
+	}
+	if g.Journal, err = OpenJournal(home).Read(); err != nil {
+		return g, err
+	}
+	manual, err := ReadManual(home)
+	if err != nil {
+		return g, err
+	}
+	for _, m := range manual {
+		g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: home.UpgradeDir(m.Name), Manual: true, Below: m.Below})
+	}
+	switch plan, err := solstice.ReadPlan(home.PlanFile()); {
+	case err == nil:
+		g.File = &Candidate{Plan: plan, Dir: home.UpgradeDir(plan.Name), Written: live.Written}
+	case !errors.Is(err, fs.ErrNotExist):
+		g.FileFault = err
+	}
+	if begun, ok := g.Journal.Begun(); ok {
+		g.Begun = &begun.Plan
+	}
+	if !g.Height.Known {
+		record, err := ReadHeight(home)
+		if err == nil {
+			g.Height = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return g, err
+		}
+	}
+	g.History = history(home, g.Journal)
+	g.Applied = applied(home, g.Link, g.Journal, g.History)
+	g.checkBinaries(home)
+	return g, nil
+}
+
+// history is every switch that the journal or a file beside a binary tells of.
+func history(home solstice.Home, journal Entries) []Switched {
+	switches := journal.Switches()
+	for _, name := range home.Dirs() {
+		dir := filepath.Join("upgrades", name)
+		plan, err := solstice.ReadPlan(home.AppliedFile(dir))
+		if err == nil && !slices.ContainsFunc(switches, func(s Switched) bool { return s.Is(plan) }) {
+			switches = append(switches, Switched{plan, dir})
+		}
+	}
+	return switches
+}
+
+// applied is what lies behind the binary in use: the switch to it, and those before it. Somebody who moves the link
+// back by hand takes back the switches after it.
+func applied(home solstice.Home, link solstice.Link, journal Entries, history []Switched) []solstice.Plan {
+	var plans []solstice.Plan
+	if link.Missing() {
+		for _, s := range history {
+			plans = append(plans, s.Plan)
+		}
+		return plans
+	}
+	if link.Dir == "" {
+		return nil
+	}
+	switches := journal.Switches()
+	for i := len(switches) - 1; i >= 0; i-- {
+		if switches[i].Dir == link.Dir {
+			for _, s := range switches[:i+1] {
+				plans = append(plans, s.Plan)
+			}
+			break
+		}
+	}
+	if plan, err := solstice.ReadPlan(home.AppliedFile(link.Dir)); err == nil {
+		plans = append(plans, plan)
+	}
+	return plans
+}
+
+func (g *Gathered) checkBinaries(home solstice.Home) {
+	dirs := []string{solstice.Genesis}
+	if g.Link.Dir != "" {
+		dirs = append(dirs, g.Link.Dir)
+	}
+	for _, c := range g.candidates() {
+		dirs = append(dirs, c.Dir)
+	}
+	if last, ok := g.lastSwitch(); ok {
+		dirs = append(dirs, last.Dir)
+	}
+	for _, dir := range dirs {
+		if err := artifact.Check(home.Binary(dir)); err != nil {
+			g.Faults[dir] = err.Error()
+		}
+	}
+}
+
+// HeightRecord is the last committed height that a node told us, kept for when it runs no more.
+type HeightRecord struct {
+	Committed int64     `json:"committed"`
+	At        time.Time `json:"at"`
+}
+
+// ReadHeight reads the record; without one the error is fs.ErrNotExist.
+func ReadHeight(home solstice.Home) (HeightRecord, error) {
+	var r HeightRecord
+	content, err := os.ReadFile(home.HeightFile())
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(content, &r); err != nil {
+		return r, fmt.Errorf("%s: %w; it may be removed", home.HeightFile(), err)
+	}
+	return r, nil
+}
+
+// WriteHeight replaces the record.
+func WriteHeight(home solstice.Home, r HeightRecord) error {
+	content, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(home.HeightFile(), append(content, '\n'), 0o600)
+}

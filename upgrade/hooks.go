@@ -1,0 +1,170 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"solstice/artifact"
+	"solstice/internal/child"
+	"solstice/watch"
+)
+
+// Exit codes of a pre-upgrade command, from the SDK's documentation of it.
+const (
+	preUpgradeAbsent = 1
+	preUpgradeFailed = 30
+	preUpgradeRetry  = 31
+)
+
+// script runs the operator's COSMOVISOR_CUSTOM_PREUPGRADE with the plan's name, as the chain spells it, and height.
+func (u *Upgrade) script(ctx context.Context) error {
+	if u.Options.Script == "" {
+		return nil
+	}
+	path := filepath.Join(u.Home.Root(), u.Options.Script)
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("COSMOVISOR_CUSTOM_PREUPGRADE: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("COSMOVISOR_CUSTOM_PREUPGRADE: %s is not a regular file", path)
+	}
+	if info.Mode()&0o100 == 0 {
+		if err := os.Chmod(path, info.Mode().Perm()|0o100); err != nil {
+			return err
+		}
+	}
+	cmd := exec.Command(path, u.Plan.Name, strconv.FormatInt(u.Plan.Height, 10))
+	cmd.Dir = u.Home.Dir
+	end, err := u.hook(ctx, cmd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if end.ExitCode() != 0 {
+		return fmt.Errorf("%s: %v; what it printed stands above", path, end)
+	}
+	return nil
+}
+
+// preUpgrade runs the new binary's own pre-upgrade command, if it has one.
+func (u *Upgrade) preUpgrade(ctx context.Context) error {
+	binary := u.Home.Binary(u.Dir)
+	if err := artifact.MakeExecutable(binary); err != nil {
+		return err
+	}
+	if u.Probes.PreUpgrade(ctx, binary) == Absent {
+		u.Log.Info("the new binary has no pre-upgrade command", "plan", u.Plan.Name)
+		return nil
+	}
+	for attempt := 0; ; attempt++ {
+		cmd := exec.Command(binary, "pre-upgrade")
+		cmd.Dir = u.Home.Root()
+		end, err := u.hook(ctx, cmd)
+		if err != nil {
+			return fmt.Errorf("%s pre-upgrade: %w", binary, err)
+		}
+		switch code := end.ExitCode(); {
+		case code == 0:
+			return nil
+		case code == preUpgradeAbsent:
+			u.Log.Info("the new binary's pre-upgrade ended with 1, which means that it has none", "plan", u.Plan.Name)
+			return nil
+		case code == preUpgradeRetry && attempt < u.Options.MaxRetries:
+			u.Log.Warn("pre-upgrade asks to be tried again", "plan", u.Plan.Name, "attempt", attempt+1, "of", u.Options.MaxRetries+1)
+		case code == preUpgradeRetry:
+			return fmt.Errorf("%s pre-upgrade: asked to be tried again %d times; DAEMON_PREUPGRADE_MAX_RETRIES is %d", binary, attempt+1, u.Options.MaxRetries)
+		case code == preUpgradeFailed:
+			return fmt.Errorf("%s pre-upgrade: failed, says its exit status 30; what it printed stands above", binary)
+		default:
+			return fmt.Errorf("%s pre-upgrade: %v; what it printed stands above", binary, end)
+		}
+	}
+}
+
+// hook runs a program of the operator or the chain under the time limit. What it prints goes to the log.
+func (u *Upgrade) hook(ctx context.Context, cmd *exec.Cmd) (child.End, error) {
+	cmd.ExtraFiles = u.Node.Locks()
+	name := filepath.Base(cmd.Path)
+	u.Log.Info("running "+name, "args", strings.Join(cmd.Args[1:], " "), "plan", u.Plan.Name)
+	return child.Run(ctx, cmd, u.Options.HookTimeout, func(line string) {
+		u.Log.Info(name+": "+line, "plan", u.Plan.Name)
+	})
+}
+
+// Presence says whether a binary has a command.
+type Presence int
+
+const (
+	Unknown Presence = iota
+	Present
+	Absent
+)
+
+// Probes finds out ahead of time whether binaries have a pre-upgrade command, so that at the height none is
+// started only to say no. The zero value is ready; it can be used from several goroutines.
+type Probes struct {
+	mu    sync.Mutex
+	known map[probed]Presence
+}
+
+type probed struct {
+	path  string
+	stamp watch.Stamp
+}
+
+// probeLimit is how long a binary may take to print its help.
+const probeLimit = 20 * time.Second
+
+// PreUpgrade says whether the binary has a pre-upgrade command, asking its help the first time. The binary sees an
+// empty home while it is asked: one that takes any arguments for a start finds nothing to harm.
+func (p *Probes) PreUpgrade(ctx context.Context, binary string) Presence {
+	p.mu.Lock() // held while asking: who comes second wants the same answer
+	defer p.mu.Unlock()
+	key := probed{binary, watch.StampOf(binary)}
+	if presence, ok := p.known[key]; ok {
+		return presence
+	}
+	presence := askHelp(ctx, binary)
+	if presence == Unknown && ctx.Err() != nil {
+		return presence
+	}
+	if p.known == nil {
+		p.known = map[probed]Presence{}
+	}
+	p.known[key] = presence
+	return presence
+}
+
+func askHelp(ctx context.Context, binary string) Presence {
+	empty, err := os.MkdirTemp("", "solstice-probe-")
+	if err != nil {
+		return Unknown
+	}
+	defer os.RemoveAll(empty)
+	cmd := exec.Command(binary, "pre-upgrade", "--help", "--home", empty)
+	cmd.Dir = empty
+	cmd.Env = append(os.Environ(), "HOME="+empty, "DAEMON_HOME="+empty)
+	var output strings.Builder
+	end, err := child.Run(ctx, cmd, probeLimit, func(line string) {
+		if output.Len() < 64<<10 {
+			output.WriteString(line + "\n")
+		}
+	})
+	switch {
+	case err != nil:
+		return Unknown
+	case end.ExitCode() == 0 && strings.Contains(output.String(), filepath.Base(binary)+" pre-upgrade"):
+		return Present
+	case end.ExitCode() == 1 && strings.Contains(output.String(), "unknown command"):
+		return Absent
+	default:
+		return Unknown
+	}
+}

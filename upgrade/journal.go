@@ -1,0 +1,185 @@
+package upgrade
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"solstice"
+	"solstice/internal/durable"
+)
+
+// Steps that the journal lists besides those of the upgrade itself.
+const (
+	stepBegin     = "begin"     // it was decided: the plan is due
+	stepSwitch    = "switch"    // the link points to the new binary
+	stepStart     = "start"     // the new binary executes
+	stepFirst     = "first"     // it has committed the plan's height: the migration is done
+	stepConfirm   = "confirm"   // it has committed a block beyond the plan's height
+	stepAbandoned = "abandoned" // another binary was started instead
+)
+
+// Entry is one line of the journal: a step that is done.
+type Entry struct {
+	Time    time.Time     `json:"time"`
+	Plan    solstice.Plan `json:"plan"`
+	Step    string        `json:"step"`
+	Seconds float64       `json:"seconds,omitempty"` // how long the step took
+	Dir     string        `json:"dir,omitempty"`     // begin, switch: the binary's directory
+	Halted  time.Time     `json:"halted,omitzero"`   // begin: when the plan file was written
+	Height  int64         `json:"height,omitempty"`  // confirm: what was committed
+}
+
+// Journal is the list of all upgrade steps that were done on a home, in a file that only grows, by some ten
+// lines an upgrade. Lose it, and the link and the applied files beside the binaries still tell what is applied;
+// lost is where a cut upgrade stood, and the history.
+type Journal struct{ path string }
+
+// OpenJournal names the journal of a home. The file need not exist.
+func OpenJournal(home solstice.Home) Journal { return Journal{home.JournalFile()} }
+
+// Append adds a step and syncs it.
+func (j Journal) Append(e Entry) error {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Plan.Info = "" // it can be long, and nobody reads it from here
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return durable.AppendLine(j.path, line)
+}
+
+// Read returns all entries. A line that a power cut tore is passed over.
+func (j Journal) Read() (Entries, error) {
+	content, err := os.ReadFile(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var entries Entries
+	lines := bufio.NewScanner(bytes.NewReader(content))
+	lines.Buffer(nil, solstice.MaxPlanSize)
+	for lines.Scan() {
+		var e Entry
+		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Step != "" && e.Plan.Validate() == nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries, lines.Err()
+}
+
+// Entries are journal entries, oldest first.
+type Entries []Entry
+
+// last returns the entries of the upgrade that was begun last, from its begin on.
+func (es Entries) last() Entries {
+	for i := len(es) - 1; i >= 0; i-- {
+		if es[i].Step == stepBegin {
+			return es[i:]
+		}
+	}
+	return nil
+}
+
+func (es Entries) has(step string) bool {
+	_, ok := es.step(step)
+	return ok
+}
+
+func (es Entries) step(name string) (Entry, bool) {
+	for _, e := range es {
+		if e.Step == name {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
+// Begun returns the upgrade that has to go on, if there is one: begun, not brought to its switch, not
+// abandoned.
+func (es Entries) Begun() (Entry, bool) {
+	last := es.last()
+	if len(last) == 0 || last.has(stepSwitch) || last.has(stepAbandoned) {
+		return Entry{}, false
+	}
+	return last[0], true
+}
+
+// Unconfirmed returns the last upgrade if it was switched to and its first block is not seen yet.
+func (es Entries) Unconfirmed() (Entry, bool) {
+	last := es.last()
+	if !last.has(stepSwitch) || last.has(stepConfirm) {
+		return Entry{}, false
+	}
+	return last[0], true
+}
+
+// Switches returns the switches that were done, oldest first.
+func (es Entries) Switches() []Switched {
+	var switches []Switched
+	for _, e := range es {
+		if e.Step == stepSwitch {
+			switches = append(switches, Switched{e.Plan, e.Dir})
+		}
+	}
+	return switches
+}
+
+// History turns the journal into the upgrades that people ask about, oldest first.
+func (es Entries) History() []solstice.Upgrade {
+	var history []solstice.Upgrade
+	for i := 0; i < len(es); {
+		end := i + 1
+		for end < len(es) && es[end].Step != stepBegin {
+			end++
+		}
+		if es[i].Step == stepBegin {
+			history = append(history, es[i:end].upgrade())
+		}
+		i = end
+	}
+	return history
+}
+
+// upgrade sums up the entries of one upgrade.
+func (es Entries) upgrade() solstice.Upgrade {
+	begin := es[0]
+	up := solstice.Upgrade{Name: begin.Plan.Name, Height: begin.Plan.Height, Binary: begin.Dir, Begun: begin.Time, State: "begun"}
+	halted := begin.Time
+	if !begin.Halted.IsZero() {
+		halted = begin.Halted
+	}
+	var started, first time.Time
+	for _, e := range es[1:] {
+		switch e.Step {
+		case stepSwitch:
+			up.State = "switched"
+		case stepStart:
+			started = e.Time
+			up.Standing.Ours = solstice.Seconds(started.Sub(halted))
+		case stepFirst:
+			first = e.Time
+			up.Standing.Migration = solstice.Seconds(first.Sub(started))
+		case stepConfirm:
+			up.State, up.Confirmed = "confirmed", e.Time
+			up.Standing.Total = solstice.Seconds(e.Time.Sub(halted))
+			if first.IsZero() {
+				up.Standing.Migration = solstice.Seconds(e.Time.Sub(started))
+			}
+		case stepAbandoned:
+			up.State = "abandoned"
+		}
+		if e.Step != stepAbandoned && e.Step != stepConfirm && e.Step != stepFirst {
+			up.Steps = append(up.Steps, solstice.Step{Name: e.Step, Seconds: e.Seconds})
+		}
+	}
+	return up
+}

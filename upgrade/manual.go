@@ -1,0 +1,164 @@
+package upgrade
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"solstice"
+	"solstice/internal/durable"
+)
+
+// ManualPlan is a plan that the operator added.
+type ManualPlan struct {
+	solstice.Plan
+	// Below says that the chain was seen below the height once. A plan that never was is taken for a mistake, and
+	// dropped when its height has passed.
+	Below bool `json:"below,omitempty"`
+	Batch bool `json:"batch,omitempty"` // it came with others in one list, which the next list replaces
+}
+
+// ReadManual returns the operator's plans, by height.
+func ReadManual(home solstice.Home) ([]ManualPlan, error) {
+	content, err := os.ReadFile(home.ManualFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var plans []ManualPlan
+	if err := json.Unmarshal(content, &plans); err != nil {
+		return nil, fmt.Errorf("%s: %w", home.ManualFile(), err)
+	}
+	for _, p := range plans {
+		if err := p.Validate(); err != nil {
+			return nil, fmt.Errorf("%s: %w", home.ManualFile(), err)
+		}
+	}
+	return plans, nil
+}
+
+// ChangeManual lets change turn the operator's plans into others. No two processes change them at once.
+func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, error)) error {
+	if err := durable.MkdirAll(home.StateDir, 0o700); err != nil {
+		return err
+	}
+	return durable.Locked(home.StateDir, func() error {
+		old, err := ReadManual(home)
+		if err != nil {
+			return err
+		}
+		plans, err := change(slices.Clone(old))
+		if err != nil || slices.Equal(old, plans) {
+			return err
+		}
+		slices.SortStableFunc(plans, func(a, b ManualPlan) int { return cmp.Compare(a.Height, b.Height) })
+		content, err := json.MarshalIndent(plans, "", "  ")
+		if err != nil {
+			return err
+		}
+		return durable.WriteFile(home.ManualFile(), append(content, '\n'), 0o600)
+	})
+}
+
+// DropManual takes plans off the operator's list.
+func DropManual(home solstice.Home, drop []solstice.Plan) error {
+	return ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+		return slices.DeleteFunc(plans, func(p ManualPlan) bool { return slices.ContainsFunc(drop, p.Is) }), nil
+	})
+}
+
+// MarkManual notes that the chain was seen below the heights of these plans.
+func MarkManual(home solstice.Home, below []solstice.Plan) error {
+	return ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+		for i, p := range plans {
+			plans[i].Below = p.Below || slices.ContainsFunc(below, p.Is)
+		}
+		return plans, nil
+	})
+}
+
+// ImportBatch takes over the list that Cosmovisor keeps in the node's data directory, and removes it. Without
+// one it does nothing. A list that can't be read stays where it is.
+func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
+	content, err := os.ReadFile(home.BatchFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var batch []solstice.Plan
+	if err := json.Unmarshal(content, &batch); err != nil {
+		return nil, fmt.Errorf("%s: %w", home.BatchFile(), err)
+	}
+	for _, p := range batch {
+		if err := p.Validate(); err != nil {
+			return nil, fmt.Errorf("%s: %w", home.BatchFile(), err)
+		}
+	}
+	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+		for _, p := range batch {
+			if !slices.ContainsFunc(plans, func(m ManualPlan) bool { return m.Is(p) }) {
+				plans = append(plans, ManualPlan{Plan: p, Batch: true})
+			}
+		}
+		return plans, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return batch, durable.Remove(home.BatchFile())
+}
+
+// Eject writes the operator's plans where Cosmovisor keeps them, empties our list, and makes the current link
+// absolute: the only form that every Cosmovisor from 1.0 on follows. The first plan goes into the plan file unless
+// one that is still to come stands there, and the others into the batch list. It returns the plans.
+func Eject(home solstice.Home) ([]solstice.Plan, error) {
+	var ejected []solstice.Plan
+	err := ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+		for _, p := range plans {
+			ejected = append(ejected, p.Plan)
+		}
+		return nil, writeForCosmovisor(home, ejected)
+	})
+	if err != nil {
+		return nil, err
+	}
+	link, err := home.Current()
+	if err != nil || link.Dir == "" || filepath.IsAbs(link.Target) {
+		return ejected, err
+	}
+	return ejected, durable.Symlink(filepath.Join(home.Root(), link.Dir), home.CurrentLink())
+}
+
+func writeForCosmovisor(home solstice.Home, plans []solstice.Plan) error {
+	if len(plans) == 0 {
+		return nil
+	}
+	rest := plans
+	if standing, err := solstice.ReadPlan(home.PlanFile()); err != nil || standing.Height < plans[0].Height {
+		if err := durable.WriteFile(home.PlanFile(), plans[0].File(), 0o600); err != nil {
+			return err
+		}
+		rest = plans[1:]
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	list := []json.RawMessage{}
+	for _, p := range rest {
+		list = append(list, p.File())
+	}
+	content, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(home.BatchFile(), content, 0o600)
+}

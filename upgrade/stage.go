@@ -1,0 +1,84 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"solstice"
+	"solstice/artifact"
+	"solstice/internal/durable"
+)
+
+// Stage copies a binary to its place under the plan's directory. It is there whole, or not at all. A binary that is
+// there already is replaced only by force. undo takes the copy back; keep makes it final. One of them must be called,
+// and nobody else may stage meanwhile (ChangeManual sees to that).
+func Stage(home solstice.Home, name, binary string, force bool) (path string, undo, keep func() error, err error) {
+	dir := home.UpgradeDir(name)
+	path = home.Binary(dir)
+	_, statErr := os.Lstat(path)
+	exists := statErr == nil
+	if exists && !force {
+		return "", nil, nil, &solstice.RefusedError{Reason: "there is a binary already: " + path, Hint: "replace it with --force"}
+	}
+	if err := artifact.Check(binary); err != nil {
+		return "", nil, nil, &solstice.RefusedError{Reason: err.Error()}
+	}
+	made := firstMissing(home, filepath.Dir(path))
+	nothing := func() error { return nil }
+	undo = func() error {
+		if made != "" {
+			return os.RemoveAll(made)
+		}
+		return durable.Remove(path)
+	}
+	keep = nothing
+	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", nil, nil, err
+	}
+	temp := durable.TempName(path)
+	err = durable.CopyFile(binary, temp, 0o755)
+	if err == nil && exists {
+		old := durable.TempName(path)
+		if err = os.Link(path, old); err == nil {
+			undo = func() error { return durable.Rename(old, path) }
+			keep = func() error { return durable.Remove(old) }
+		}
+	}
+	if err == nil {
+		err = durable.Rename(temp, path)
+	}
+	if err != nil {
+		return "", nil, nil, errors.Join(fmt.Errorf("place the binary: %w", err), os.RemoveAll(temp), undo())
+	}
+	return path, undo, keep, nil
+}
+
+// firstMissing is the uppermost folder on the way to path that is not there yet, or empty.
+func firstMissing(home solstice.Home, path string) (missing string) {
+	for ; path != home.Root(); path = filepath.Dir(path) {
+		if _, err := os.Lstat(path); err == nil {
+			break
+		}
+		missing = path
+	}
+	return missing
+}
+
+// Sweep removes what commands and supervisors that were cut off left in a home. The caller holds the
+// supervisor's lock.
+func Sweep(home solstice.Home) error {
+	return durable.Locked(home.StateDir, func() error {
+		dirs := []string{home.StateDir, home.Root(), home.Data(), home.Upgrades(), filepath.Dir(home.Binary(solstice.Genesis))}
+		for _, name := range home.Dirs() {
+			dir := filepath.Join("upgrades", name)
+			dirs = append(dirs, filepath.Join(home.Root(), dir), filepath.Dir(home.Binary(dir)))
+		}
+		var err error
+		for _, dir := range dirs {
+			err = errors.Join(err, durable.Sweep(dir))
+		}
+		return err
+	})
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package watch
+
+import "syscall"
+
+func changeTime(stat *syscall.Stat_t) int64 { return stat.Ctimespec.Nano() }

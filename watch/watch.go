@@ -1,0 +1,122 @@
+// Package watch notices that a file has changed.
+//
+// Events of the filesystem tell it within a millisecond; a slow poll is the net below them, for
+// filesystems without events. What has changed, and whether it means anything, is for the caller to
+// find out: a hint is never lost, and may come for nothing.
+package watch
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Stamp tells one state of a file from another: every write, replacement and removal changes it. The zero Stamp
+// is that of a file that is not there or can't be looked at.
+type Stamp struct {
+	device, inode  uint64
+	size           int64
+	changed, wrote int64 // nanoseconds; the system sets the first at every change, whatever a program claims
+}
+
+// StampOf looks at a file, through symlinks.
+func StampOf(path string) Stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Stamp{}
+	}
+	s := Stamp{size: info.Size(), wrote: info.ModTime().UnixNano()}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.device, s.inode, s.changed = uint64(stat.Dev), stat.Ino, changeTime(stat)
+	}
+	return s
+}
+
+// File watches one path.
+type File struct {
+	hints chan struct{}
+	done  chan struct{}
+}
+
+// New watches a path. Neither the file nor its folder needs to be there: the folder may appear later, be a
+// symlink, or be replaced as a whole. With poll 0 there are events only. Where the system has no events left to
+// give, the poll serves, and err says so: the File works all the same.
+func New(path string, poll time.Duration) (f *File, err error) {
+	f = &File{hints: make(chan struct{}, 1), done: make(chan struct{})}
+	events, err := fsnotify.NewWatcher()
+	if err != nil && poll == 0 {
+		poll = time.Second
+	}
+	go f.run(path, events, poll)
+	return f, err
+}
+
+// Hints has a value after each change.
+func (f *File) Hints() <-chan struct{} { return f.hints }
+
+// Close ends the watch.
+func (f *File) Close() { close(f.done) }
+
+func (f *File) run(path string, events *fsnotify.Watcher, poll time.Duration) {
+	var ticks <-chan time.Time
+	if poll > 0 {
+		ticker := time.NewTicker(poll)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	var changes <-chan fsnotify.Event
+	var faults <-chan error
+	dirs := watched{}
+	if events != nil {
+		defer events.Close()
+		changes, faults = events.Events, events.Errors
+		dirs.renew(events, path)
+	}
+	last := StampOf(path)
+	for {
+		select {
+		case <-f.done:
+			return
+		case <-changes:
+		case <-faults: // an overflow of the queue: look as after an event
+		case <-ticks:
+		}
+		if events != nil {
+			dirs.renew(events, path)
+		}
+		if now := StampOf(path); now != last {
+			last = now
+			select {
+			case f.hints <- struct{}{}:
+			default: // one is waiting already
+			}
+		}
+	}
+}
+
+// watched are the folders that the events come from: the file's folder, and the one above it, where the folder itself
+// appears, is replaced or is a symlink that changes.
+type watched struct{ folder, above Stamp }
+
+// renew watches the folders that stand there now.
+func (w *watched) renew(events *fsnotify.Watcher, path string) {
+	folder := filepath.Dir(path)
+	renewOne(events, folder, &w.folder)
+	renewOne(events, filepath.Dir(folder), &w.above)
+}
+
+func renewOne(events *fsnotify.Watcher, folder string, last *Stamp) {
+	now := StampOf(folder)
+	now.size, now.changed, now.wrote = 0, 0, 0 // which folder it is, not what is in it
+	if now == *last {
+		return
+	}
+	*last = Stamp{}
+	_ = events.Remove(folder) // not watched any more when the old folder is gone
+	if now != (Stamp{}) && events.Add(folder) == nil {
+		*last = now
+	}
+}
