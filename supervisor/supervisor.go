@@ -330,10 +330,8 @@ func (s *Supervisor) upgradeFailed(err error) (int, error) {
 
 // launch starts the binary that was decided on.
 func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if begun, ok := facts.Journal.Begun(); ok {
-		if err := upgrade.Abandon(s.Home, begun); err != nil {
-			return s.cannotDecide(err)
-		}
+	if err := facts.Settle(s.Home); err != nil {
+		return s.cannotDecide(err)
 	}
 	if d.Relink {
 		if err := upgrade.Relink(s.Home, d.Dir); err != nil {

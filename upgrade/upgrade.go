@@ -248,9 +248,22 @@ func Relink(home solstice.Home, dir string) error {
 	return durable.Symlink(dir, home.CurrentLink())
 }
 
-// Abandon notes that another binary runs although an upgrade was begun: what it did must be done again.
-func Abandon(home solstice.Home, begun Entry) error {
-	return OpenJournal(home).Append(Entry{Plan: begun.Plan, Step: stepAbandoned})
+// Settle closes the upgrade that the journal began, if there is one, before a binary is launched in its stead: either
+// its switch was done and not written down, or another binary runs now and what was done must be done again.
+func (g *Gathered) Settle(home solstice.Home) error {
+	begun, ok := g.Journal.Begun()
+	if !ok {
+		return nil
+	}
+	closing := Entry{Plan: begun.Plan, Step: stepAbandoned}
+	if g.applied(begun.Plan) {
+		closing.Step, closing.Dir = stepSwitch, begun.Dir
+	}
+	if err := OpenJournal(home).Append(closing); err != nil {
+		return err
+	}
+	g.Journal = append(g.Journal, closing)
+	return nil
 }
 
 // Watch follows a new binary from its start to its first block beyond the plan's height, and enters what it

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"solstice/internal/testnode"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"solstice": main,
+		"noded":    func() { os.Exit(testnode.Main()) },
+	})
+}
+
+// TestScript runs the scripts of testdata/script: what a user types, and sees. Each begins with an empty home in
+// $HOME_DIR, with DAEMON_HOME and DAEMON_NAME set, and these commands besides testscript's own:
+//
+//	node PATH...        puts the test node (package testnode) at these paths below cosmovisor/
+//	await FILE REGEXP   waits until the file has a line that matches
+//	freeport NAME       sets NAME to a port that is free
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			home := filepath.Join(env.WorkDir, "home")
+			env.Setenv("HOME_DIR", home)
+			env.Setenv("DAEMON_HOME", home)
+			env.Setenv("DAEMON_NAME", "noded")
+			env.Setenv("COSMOVISOR_TIMEFORMAT_LOGS", "")
+			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
+			return os.MkdirAll(filepath.Join(home, "data"), 0o755)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"node":     placeNode,
+			"await":    waitFor,
+			"freeport": freePort,
+		},
+	})
+}
+
+func placeNode(ts *testscript.TestScript, _ bool, args []string) {
+	exe, err := os.Executable()
+	ts.Check(err)
+	for _, dir := range args {
+		path := filepath.Join(ts.Getenv("HOME_DIR"), "cosmovisor", dir, "bin", "noded")
+		ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+		if os.Link(exe, path) != nil {
+			content, err := os.ReadFile(exe)
+			ts.Check(err)
+			ts.Check(os.WriteFile(path, content, 0o755))
+		}
+	}
+}
+
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE REGEXP")
+	}
+	want := regexp.MustCompile("(?m)" + args[1])
+	var content []byte
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		content, _ = os.ReadFile(ts.MkAbs(args[0]))
+		if want.Match(content) {
+			return
+		}
+	}
+	ts.Fatalf("%s never matched %s:\n%s", args[0], args[1], content)
+}
+
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer l.Close()
+	_, port, _ := strings.Cut(l.Addr().String(), ":")
+	ts.Setenv(args[0], port)
+}
+
+// TestReport: each fault is one error line, each way on is one hint line.
+func TestReport(t *testing.T) {
+	var out strings.Builder
+	err := joinRefusals([]error{fmt.Errorf("one"), fmt.Errorf("two")})
+	if code := report(&out, err); code != 3 {
+		t.Errorf("code %d, want 3", code)
+	}
+	want := "solstice: error: one\nsolstice: error: two\nsolstice: hint: see all settings and where they come from: solstice config\n"
+	if out.String() != want {
+		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+}
