@@ -56,6 +56,8 @@ type Supervisor struct {
 	planAt               watch.Stamp    // the plan file when the node was started
 	written              bool           // it has changed since
 	heard                upgrade.Height // from the node that runs, or ran last
+	heardAt              time.Time      // when it grew last
+	blockTime            time.Duration  // between the last blocks that were heard of; 0: not known
 	asking               *question      // not answered yet
 	answers              chan answer
 	recorded             time.Time      // when the height was last written to disk
@@ -64,6 +66,7 @@ type Supervisor struct {
 	stopWork             context.CancelCauseFunc
 	retry                *time.Timer // when to look again
 	said                 said        // what was told already
+	faultSince           time.Time   // when the plan file was first seen unreadable
 	failures             int         // of the node, in a row
 	restartAt            time.Time   // when it is started again; zero: not decided
 	probes               upgrade.Probes
@@ -87,13 +90,13 @@ type answer struct {
 
 const (
 	askTimeout  = time.Second            // a node that takes longer to tell its height does not answer
-	askFirst    = 20 * time.Millisecond  // how often it is asked at first when a new binary was started
-	askNear     = 100 * time.Millisecond // close to a plan's height
+	askFirst    = 20 * time.Millisecond  // how often it is asked at most: close to a plan's height, and when a new binary was started
+	askNear     = 100 * time.Millisecond // when a plan is known, and not yet how fast the chain is
 	askPending  = time.Second            // when a plan is known
 	askIdle     = 5 * time.Second        // else
-	nearBlocks  = 5
-	recordEvery = 30 * time.Second // how often the height is written to disk
+	recordEvery = 30 * time.Second       // how often the height is written to disk
 	lookAgain   = 500 * time.Millisecond
+	settleTime  = 200 * time.Millisecond // how long a plan file may be half-written without a word
 	backoffMin  = time.Second
 	backoffMax  = time.Minute
 	steadyAfter = time.Minute // a node that ran so long starts a new row of failures
@@ -208,11 +211,11 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		return s.cannotDecide(err)
 	}
 	d := upgrade.Decide(facts.Facts)
-	s.warn("the plan file is not a whole plan; it is read again when it changes", facts.FileFault)
 	s.tend(d)
 	if d.Action != upgrade.Wait {
 		s.said.anew("waiting", "")
 	}
+	defer s.tellPlanFile(facts.FileFault)
 	switch d.Action {
 	case upgrade.Refuse:
 		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: d.Reason, Hint: d.Hint}
@@ -226,7 +229,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 			s.lookAgainIn(s.pace(d))
 		case s.last == nil:
 			return s.launch(d, facts)
-		case s.RestartOnFailure && s.last.ExitCode() != 0 && s.watched == nil:
+		case s.RestartOnFailure && s.last.ExitCode() != 0 && s.endedEarly() == nil:
 			return s.restart(d, facts)
 		default:
 			return true, s.exitCode(), s.endedEarly()
@@ -258,6 +261,22 @@ func (s *Supervisor) wait(reason, hint string) {
 		}
 	}
 	s.lookAgainIn(lookAgain)
+}
+
+// tellPlanFile says that the plan file can't be read as a plan, once this has lasted: between the two system calls of
+// a node that writes it, it is empty.
+func (s *Supervisor) tellPlanFile(fault error) {
+	switch {
+	case fault == nil:
+		s.faultSince = time.Time{}
+	case s.faultSince.IsZero():
+		s.faultSince = time.Now()
+		s.lookAgainIn(settleTime)
+		return
+	case time.Since(s.faultSince) < settleTime:
+		return
+	}
+	s.warn("the plan file is not a whole plan; it is read again when it changes", fault)
 }
 
 // warn logs an error when it is another than the last of its kind. Nil ends the matter.
@@ -381,10 +400,11 @@ func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done b
 
 // endedEarly explains the end of a new binary that never got beyond its plan's height.
 func (s *Supervisor) endedEarly() error {
-	if s.watched == nil || s.asked != nil {
+	mute := !s.heard.Known && s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter // its blocks can't be seen
+	if s.watched == nil || s.asked != nil || mute {
 		return nil
 	}
-	return fmt.Errorf("upgrade %q: the new binary in %s ended before its first block after height %d: %v; what it printed stands above, and the next start tries it again",
+	return fmt.Errorf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %v; what it printed stands above, and the next start tries it again",
 		s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, s.last)
 }
 
@@ -480,6 +500,12 @@ func (s *Supervisor) hear(a answer) {
 	if a.err != nil || s.process == nil {
 		return
 	}
+	if blocks := a.height - s.heard.Committed; s.heard.Known && blocks > 0 {
+		s.blockTime = time.Since(s.heardAt) / time.Duration(blocks)
+	}
+	if a.height != s.heard.Committed || !s.heard.Known {
+		s.heardAt = time.Now()
+	}
 	s.heard = upgrade.Height{Committed: a.height, Known: true, Answered: true}
 	if time.Since(s.recorded) >= recordEvery {
 		s.recordHeight()
@@ -507,15 +533,24 @@ func (s *Supervisor) recordHeight() {
 
 // pace is how soon the node is asked for its height again.
 func (s *Supervisor) pace(d upgrade.Decision) time.Duration {
-	if s.watched != nil {
-		// The first block after an upgrade: the answer is as exact as the wait was short.
-		return min(max(time.Since(s.view.Load().Node.Since)/20, askFirst), askPending)
-	}
+	running := time.Since(s.view.Load().Node.Since)
 	pace := askIdle
+	if len(d.Pending) > 0 || s.watched != nil {
+		pace = askPending
+	}
+	if !s.heard.Known || s.watched != nil {
+		// Soon after a start, and ever less: how exactly the first block is timed depends on it, and how early it is
+		// known that a plan is near.
+		pace = min(pace, max(running/20, askFirst))
+	}
 	for _, p := range d.Pending {
-		pace = min(pace, askPending)
-		if s.heard.Known && p.Height-s.heard.Committed <= nearBlocks {
-			pace = askNear
+		// Half of the way to it, as fast as the chain is now: a node that syncs makes many blocks a second.
+		ahead := time.Duration(p.Height - 1 - s.heard.Committed)
+		switch {
+		case s.heard.Known && s.blockTime > 0:
+			pace = min(pace, max(ahead*s.blockTime/2, askFirst))
+		case s.heard.Known:
+			pace = min(pace, askNear)
 		}
 	}
 	return pace

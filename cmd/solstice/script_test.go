@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"solstice/api"
 	"solstice/internal/testnode"
 )
 
@@ -25,11 +27,15 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// raceOption keeps a process under the race detector from sleeping for a second at its end.
+const raceOption = "GORACE=atexit_sleep_ms=0"
+
 // TestScript runs the scripts of testdata/script: what a user types, and sees. Each begins with an empty home in
 // $HOME_DIR, with DAEMON_HOME and DAEMON_NAME set, and these commands besides testscript's own:
 //
 //	node PATH...        puts the test node (package testnode) at these paths below cosmovisor/
 //	await FILE REGEXP   waits until the file has a line that matches
+//	status-says REGEXP  waits until the running solstice's status has a line that matches
 //	freeport NAME       sets NAME to a port that is free
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -41,13 +47,16 @@ func TestScript(t *testing.T) {
 			env.Setenv("DAEMON_HOME", home)
 			env.Setenv("DAEMON_NAME", "noded")
 			env.Setenv("COSMOVISOR_TIMEFORMAT_LOGS", "")
+			name, value, _ := strings.Cut(raceOption, "=")
+			env.Setenv(name, value)
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
 			return os.MkdirAll(filepath.Join(home, "data"), 0o755)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"node":     placeNode,
-			"await":    waitFor,
-			"freeport": freePort,
+			"node":        placeNode,
+			"await":       waitFor,
+			"freeport":    freePort,
+			"status-says": statusSays,
 		},
 	})
 }
@@ -79,6 +88,26 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s never matched %s:\n%s", args[0], args[1], content)
+}
+
+func statusSays(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: status-says REGEXP")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	socket := filepath.Join(ts.Getenv("HOME_DIR"), "cosmovisor", ".solstice", "control.sock")
+	var text strings.Builder
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		text.Reset()
+		status, err := api.Status(context.Background(), socket)
+		if err == nil {
+			ts.Check(printStatus(&text, status))
+		}
+		if want.MatchString(text.String()) {
+			return
+		}
+	}
+	ts.Fatalf("the status never said %s:\n%s", args[0], text.String())
 }
 
 func freePort(ts *testscript.TestScript, _ bool, args []string) {

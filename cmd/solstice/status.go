@@ -98,7 +98,7 @@ func once(label string, i int) string {
 func describeBinary(b solstice.Binary) string {
 	switch {
 	case b.Dir == "" && b.Fault == "":
-		return "none"
+		return "none yet: there is no current link"
 	case b.Dir == "":
 		return b.Fault
 	case b.Fault != "":
@@ -108,8 +108,11 @@ func describeBinary(b solstice.Binary) string {
 }
 
 func ahead(h *solstice.Height, height int64) string {
-	if h == nil || h.Committed >= height {
+	switch {
+	case h == nil:
 		return ""
+	case h.Committed >= height-1:
+		return " (due)"
 	}
 	return fmt.Sprintf(" (%d blocks ahead)", height-h.Committed)
 }

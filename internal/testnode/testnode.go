@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -199,7 +200,7 @@ func (n *running) open(args []string) error {
 
 // checkBinary refuses to run at a height that another binary was made for.
 func (n *running) checkBinary() error {
-	n.own = 1 + slices.IndexFunc(n.script.Plans, func(p Plan) bool { return strings.EqualFold(p.Name, ownVersion()) })
+	n.own = 1 + slices.IndexFunc(n.script.Plans, func(p Plan) bool { return strings.EqualFold(url.PathEscape(p.Name), ownVersion()) })
 	for i, p := range n.script.Plans {
 		switch {
 		case n.own > i && n.height < p.Height-1:

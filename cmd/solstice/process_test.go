@@ -1,0 +1,327 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// testHome is a home with the test node in it, and the solstice processes that a test starts there.
+type testHome struct {
+	*testing.T
+	dir string
+}
+
+func newHome(t *testing.T, script string, versions ...string) *testHome {
+	t.Helper()
+	h := &testHome{t, t.TempDir()}
+	t.Cleanup(h.clear)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range append(versions, "genesis") {
+		path := filepath.Join(h.dir, "cosmovisor", dir, "bin", "noded")
+		h.check(os.MkdirAll(filepath.Dir(path), 0o755))
+		if err := os.Link(exe, path); err != nil {
+			h.check(exec.Command("cp", exe, path).Run())
+		}
+	}
+	h.check(os.MkdirAll(filepath.Join(h.dir, "data"), 0o755))
+	h.write("config/noded.json", script)
+	return h
+}
+
+func (h *testHome) check(err error) {
+	h.Helper()
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+func (h *testHome) write(path, content string) {
+	h.Helper()
+	path = filepath.Join(h.dir, path)
+	h.check(os.MkdirAll(filepath.Dir(path), 0o755))
+	h.check(os.WriteFile(path, []byte(content), 0o755))
+}
+
+func (h *testHome) log() string {
+	content, _ := os.ReadFile(filepath.Join(h.dir, "noded.log"))
+	return string(content)
+}
+
+// await waits until the node's log has the text so many times.
+func (h *testHome) await(text string, times int) {
+	h.Helper()
+	for deadline := time.Now().Add(30 * time.Second); strings.Count(h.log(), text) < times; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.Fatalf("not %d times %q in the node's log:\n%s", times, text, h.log())
+		}
+	}
+}
+
+// command is solstice with these arguments on this home. It is killed at the end of the test.
+func (h *testHome) command(args ...string) *exec.Cmd {
+	exe, err := os.Executable()
+	h.check(err)
+	cmd := exec.Command(exe)
+	cmd.Args = append([]string{"solstice"}, args...)
+	cmd.Env = append(os.Environ(), "DAEMON_HOME="+h.dir, "DAEMON_NAME=noded", "UNSAFE_SKIP_BACKUP=true", raceOption)
+	cmd.Stderr = os.Stderr
+	h.Cleanup(func() {
+		if cmd.Process != nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	return cmd
+}
+
+// clear ends the nodes that ignore what the kernel told them when their supervisor died, and waits until the lock on
+// the home is free.
+func (h *testHome) clear() {
+	_ = exec.Command("pkill", "-KILL", "-f", h.dir+"/cosmovisor").Run() // an error if there is none
+	f, err := os.Open(h.dir)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(10 * time.Second); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.Errorf("a node is left on %s", h.dir)
+			return
+		}
+	}
+}
+
+func (h *testHome) start(args ...string) *exec.Cmd {
+	h.Helper()
+	cmd := h.command(args...)
+	h.check(cmd.Start())
+	return cmd
+}
+
+// TestKilledSupervisorNeverLeavesTwoNodes kills solstice a hundred times, at any moment, over two upgrades, and starts it
+// again at once (A8). The node itself cries out when it finds another on its home.
+func TestKilledSupervisorNeverLeavesTwoNodes(t *testing.T) {
+	h := newHome(t, `{"block_time":5000000,"stop_time":20000000,"halt_exit":-1,"plans":[{"name":"v2","height":100},{"name":"v3","height":300}]}`,
+		"upgrades/v2", "upgrades/v3")
+	for range 100 {
+		cmd := h.start("run", "start")
+		time.Sleep(rand.N(60 * time.Millisecond))
+		h.check(cmd.Process.Kill())
+		_ = cmd.Wait()
+	}
+	h.start("run", "start")
+	h.await("v3 start at", 1)
+	for _, cry := range []string{"TWO NODES", "WRONG"} {
+		if strings.Contains(h.log(), cry) {
+			t.Errorf("%s:\n%s", cry, h.log())
+		}
+	}
+}
+
+// TestSecondSupervisorIsRefused: at once, with the first one's number and exit code 3.
+func TestSecondSupervisorIsRefused(t *testing.T) {
+	h := newHome(t, `{}`)
+	first := h.start("run", "start")
+	h.await("start at 0", 1)
+	second := h.command("run", "start")
+	var stderr strings.Builder
+	second.Stderr = &stderr
+	_ = second.Run()
+	want := fmt.Sprintf("solstice: error: another solstice supervises this home (pid %d): %s/cosmovisor\n", first.Process.Pid, h.dir)
+	if code := second.ProcessState.ExitCode(); code != 3 || !strings.HasPrefix(stderr.String(), want) {
+		t.Errorf("exit code %d, %q, want 3, %q", code, stderr.String(), want)
+	}
+}
+
+// TestNodeLeftBehindIsWaitedFor: a node that takes its time to stop after its supervisor was killed keeps the next
+// supervisor waiting.
+func TestNodeLeftBehindIsWaitedFor(t *testing.T) {
+	h := newHome(t, `{"stop_time":700000000}`)
+	for i, grace := range []string{"10s", "0s"} {
+		cmd := h.start("run", "start")
+		h.await("start at", 2*i+1)
+		h.check(cmd.Process.Kill())
+		_ = cmd.Wait()
+		next := h.command("run", "start")
+		next.Env = append(next.Env, "DAEMON_SHUTDOWN_GRACE="+grace)
+		h.check(next.Start())
+		h.await("start at", 2*i+2)
+		h.check(next.Process.Signal(syscall.SIGTERM))
+		if err := next.Wait(); err != nil {
+			t.Errorf("grace %s: %v", grace, err)
+		}
+	}
+	if strings.Contains(h.log(), "TWO") {
+		t.Error(h.log())
+	}
+}
+
+// TestStubbornNodeLeftBehindIsNotJoined: a node that ignores SIGTERM outlives its supervisor; the next one refuses.
+func TestStubbornNodeLeftBehindIsNotJoined(t *testing.T) {
+	h := newHome(t, `{"ignore_term":true}`)
+	first := h.start("run", "start")
+	h.await("start at 0", 1)
+	h.check(first.Process.Kill())
+	_ = first.Wait()
+	h.await("signal 15", 1) // from the kernel
+	second := h.command("run", "start")
+	second.Env = append(second.Env, "DAEMON_SHUTDOWN_GRACE=100ms")
+	var stderr strings.Builder
+	second.Stderr = &stderr
+	_ = second.Run()
+	if code := second.ProcessState.ExitCode(); code != 3 || !strings.Contains(stderr.String(), "error: the node of an earlier solstice still runs on this home (pid ") {
+		t.Errorf("exit code %d, %s", code, stderr.String())
+	}
+	if !regexp.MustCompile(`hint: stop it with: kill \d+\n`).MatchString(stderr.String()) {
+		t.Errorf("no hint: %s", stderr.String())
+	}
+}
+
+// TestSignalsReachTheNodeEachTime: also after an upgrade, when Cosmovisor's first handler would have been left (A7).
+func TestSignalsReachTheNodeEachTime(t *testing.T) {
+	h := newHome(t, `{"halt_exit":0,"plans":[{"name":"v2","height":5}],"ignore_term":true}`, "upgrades/v2")
+	cmd := h.start("run", "start")
+	h.await("v2 start", 1)
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGTERM} {
+		for i := range 3 {
+			h.check(cmd.Process.Signal(sig))
+			h.await(fmt.Sprintf("v2 signal %d\n", sig), i+1)
+		}
+	}
+}
+
+// TestSignalEndsNodeAndSolstice: solstice ends after the node, with the node's exit code.
+func TestSignalEndsNodeAndSolstice(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
+		h := newHome(t, `{"stop_time":100000000}`)
+		cmd := h.start("run", "start")
+		h.await("start at 0", 1)
+		h.check(cmd.Process.Signal(sig))
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 0 || !strings.Contains(h.log(), "stopped at") {
+			t.Errorf("%v: exit code %d, log:\n%s", sig, code, h.log())
+		}
+	}
+}
+
+// TestSignalledNodeGives128: a node that a signal ended gives 128 plus its number (A2).
+func TestSignalledNodeGives128(t *testing.T) {
+	h := newHome(t, `{}`)
+	h.write("cosmovisor/genesis/bin/script", "#!/bin/sh\nkill -SEGV $$\n")
+	cmd := h.command("run", "start")
+	cmd.Env = append(cmd.Env, "DAEMON_NAME=script")
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGSEGV) {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestStopDuringAnUpgrade: a signal while no node runs stops the upgrade; the next start goes on with it.
+func TestStopDuringAnUpgrade(t *testing.T) {
+	h := newHome(t, `{"halt_exit":-1,"plans":[{"name":"v2","height":5}]}`, "upgrades/v2")
+	h.write("cosmovisor/pre.sh", "#!/bin/sh\necho ran >>noded.log\nsleep 30\n")
+	cmd := h.command("run", "start")
+	cmd.Env = append(cmd.Env, "COSMOVISOR_CUSTOM_PREUPGRADE=pre.sh")
+	h.check(cmd.Start())
+	h.await("ran", 1)
+	h.check(cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 143 {
+		t.Errorf("exit code %d, want 143", code)
+	}
+	h.start("run", "start")
+	h.await("v2 start at 4", 1)
+	if strings.Count(h.log(), "genesis start") != 1 {
+		t.Error(h.log())
+	}
+}
+
+// TestCtrlCReachesTheNodeOnce: the terminal sends SIGINT to the whole foreground, the node included.
+func TestCtrlCReachesTheNodeOnce(t *testing.T) {
+	terminal, name := openTerminal(t)
+	slave, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHome(t, `{"ignore_term":true}`)
+	cmd := h.command("run", "start")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	h.check(cmd.Start())
+	slave.Close()
+	go func() { // an unread terminal would block the node's output
+		for buffer := make([]byte, 1024); ; {
+			if _, err := terminal.Read(buffer); err != nil {
+				return
+			}
+		}
+	}()
+	h.await("start at 0", 1)
+	for i := range 3 {
+		_, err := terminal.WriteString("\x03")
+		h.check(err)
+		h.await("signal 2\n", i+1)
+	}
+	h.check(cmd.Process.Signal(syscall.SIGUSR1)) // when this one has come, a second SIGINT would have too
+	h.await("signal 10\n", 1)
+	if got := strings.Count(h.log(), "signal 2\n"); got != 3 {
+		t.Errorf("three times Ctrl-C reached the node %d times", got)
+	}
+}
+
+// openTerminal makes a pseudo terminal.
+func openTerminal(t *testing.T) (master *os.File, slave string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("no pseudo terminals here:", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, fmt.Sprintf("/dev/pts/%d", number)
+}
+
+// TestPID1ReapsOrphans: as the first process of a container, solstice waits for what is re-parented to it.
+func TestPID1ReapsOrphans(t *testing.T) {
+	h := newHome(t, `{}`)
+	h.write("cosmovisor/genesis/bin/script", `#!/bin/sh
+for i in 1 2 3 4 5 6 7 8 9 10; do (sh -c 'sleep 0.0$0' $i &); done
+until [ "$(cat /proc/[0-9]*/stat | grep -c '(sleep)')" = 0 ]; do sleep 0.1; done
+echo "pid1 is $(cat /proc/1/comm), zombies: $(cat /proc/[0-9]*/stat | grep -c ') Z 1 ')" >"$DAEMON_HOME/noded.log"
+`)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root and unshare for a process namespace")
+	}
+	cmd := h.command("run", "start")
+	solstice := filepath.Join(h.dir, "solstice")
+	h.check(os.Symlink(cmd.Path, solstice))
+	cmd.Path, cmd.Args = unshare, []string{"unshare", "-p", "-f", "--kill-child", "--mount-proc", solstice, "run", "start"}
+	cmd.Env = append(cmd.Env, "DAEMON_NAME=script")
+	if output, err := cmd.Output(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if got := h.log(); got != "pid1 is solstice, zombies: 0\n" {
+		t.Errorf("the node saw %q", got)
+	}
+}
