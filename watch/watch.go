@@ -37,20 +37,28 @@ func StampOf(path string) Stamp {
 
 // File watches one path.
 type File struct {
+	path  string
 	hints chan struct{}
 	done  chan struct{}
+
+	// Owned by run.
+	events        *fsnotify.Watcher // nil where there are no events
+	last          Stamp             // of the file
+	above, folder Stamp             // of the folders that are watched
 }
 
 // New watches a path. Neither the file nor its folder needs to be there: the folder may appear later, be a
 // symlink, or be replaced as a whole. With poll 0 there are events only. Where the system has no events left to
 // give, the poll serves, and err says so: the File works all the same.
 func New(path string, poll time.Duration) (f *File, err error) {
-	f = &File{hints: make(chan struct{}, 1), done: make(chan struct{})}
-	events, err := fsnotify.NewWatcher()
+	f = &File{path: path, hints: make(chan struct{}, 1), done: make(chan struct{})}
+	f.events, err = fsnotify.NewWatcher()
 	if err != nil && poll == 0 {
 		poll = time.Second
 	}
-	go f.run(path, events, poll)
+	f.renew() // before the first look: a change after it is an event
+	f.last = StampOf(path)
+	go f.run(poll)
 	return f, err
 }
 
@@ -60,7 +68,7 @@ func (f *File) Hints() <-chan struct{} { return f.hints }
 // Close ends the watch.
 func (f *File) Close() { close(f.done) }
 
-func (f *File) run(path string, events *fsnotify.Watcher, poll time.Duration) {
+func (f *File) run(poll time.Duration) {
 	var ticks <-chan time.Time
 	if poll > 0 {
 		ticker := time.NewTicker(poll)
@@ -69,13 +77,10 @@ func (f *File) run(path string, events *fsnotify.Watcher, poll time.Duration) {
 	}
 	var changes <-chan fsnotify.Event
 	var faults <-chan error
-	dirs := watched{}
-	if events != nil {
-		defer events.Close()
-		changes, faults = events.Events, events.Errors
-		dirs.renew(events, path)
+	if f.events != nil {
+		defer f.events.Close()
+		changes, faults = f.events.Events, f.events.Errors
 	}
-	last := StampOf(path)
 	for {
 		select {
 		case <-f.done:
@@ -84,11 +89,9 @@ func (f *File) run(path string, events *fsnotify.Watcher, poll time.Duration) {
 		case <-faults: // an overflow of the queue: look as after an event
 		case <-ticks:
 		}
-		if events != nil {
-			dirs.renew(events, path)
-		}
-		if now := StampOf(path); now != last {
-			last = now
+		f.renew()
+		if now := StampOf(f.path); now != f.last {
+			f.last = now
 			select {
 			case f.hints <- struct{}{}:
 			default: // one is waiting already
@@ -97,15 +100,15 @@ func (f *File) run(path string, events *fsnotify.Watcher, poll time.Duration) {
 	}
 }
 
-// watched are the folders that the events come from: the file's folder, and the one above it, where the folder itself
-// appears, is replaced or is a symlink that changes.
-type watched struct{ folder, above Stamp }
-
-// renew watches the folders that stand there now.
-func (w *watched) renew(events *fsnotify.Watcher, path string) {
-	folder := filepath.Dir(path)
-	renewOne(events, folder, &w.folder)
-	renewOne(events, filepath.Dir(folder), &w.above)
+// renew watches the folders that stand there now: the file's, and the one above it, where the folder itself appears,
+// is replaced, or is a symlink that changes.
+func (f *File) renew() {
+	if f.events == nil {
+		return
+	}
+	folder := filepath.Dir(f.path)
+	renewOne(f.events, filepath.Dir(folder), &f.above)
+	renewOne(f.events, folder, &f.folder)
 }
 
 func renewOne(events *fsnotify.Watcher, folder string, last *Stamp) {

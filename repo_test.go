@@ -1,0 +1,112 @@
+package solstice
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers are the packages from the bottom up. A package imports only what stands in a lower layer.
+var layers = [][]string{
+	{"solstice"},
+	{"solstice/internal/durable", "solstice/internal/child", "solstice/watch", "solstice/node", "solstice/artifact", "solstice/api"},
+	{"solstice/snapshot", "solstice/internal/testnode"},
+	{"solstice/upgrade"},
+	{"solstice/supervisor"},
+	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
+}
+
+// rootForbids is technology, which has no place among the words of the root package.
+var rootForbids = []string{"net", "net/http", "os/exec", "log/slog"}
+
+// TestImportsGoDown keeps the house as DESIGN.md draws it: what is new stands in layers, or nowhere.
+func TestImportsGoDown(t *testing.T) {
+	for path, imports := range packages(t) {
+		layer := layerOf(path)
+		if layer < 0 {
+			t.Errorf("package %s stands in no layer", path)
+		}
+		for _, imported := range imports {
+			switch {
+			case imported == "solstice" || strings.HasPrefix(imported, "solstice/"):
+				if below := layerOf(imported); below >= layer {
+					t.Errorf("%s imports %s, which is not below it", path, imported)
+				}
+			case path == "solstice" && (strings.Contains(imported, ".") || slices.Contains(rootForbids, imported)):
+				t.Errorf("the root package imports %s", imported)
+			}
+		}
+	}
+}
+
+func layerOf(path string) int {
+	return slices.IndexFunc(layers, func(layer []string) bool { return slices.Contains(layer, path) })
+}
+
+// packages are the packages of this module and what they import, tests left out. Each must have one package doc.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	docs := map[string]int{}
+	err := filepath.WalkDir(".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && path != "." {
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || e.Name() == "testdata" || strings.HasPrefix(e.Name(), ".") {
+				return filepath.SkipDir
+			}
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		name := strings.TrimSuffix("solstice/"+filepath.ToSlash(filepath.Dir(path)), "/.")
+		if found[name] == nil {
+			found[name] = []string{}
+		}
+		for _, spec := range file.Imports {
+			found[name] = append(found[name], strings.Trim(spec.Path.Value, `"`))
+		}
+		if file.Doc != nil {
+			docs[name]++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range found {
+		if docs[name] != 1 {
+			t.Errorf("package %s has %d package docs, want one", name, docs[name])
+		}
+	}
+	return found
+}
+
+// TestModulesHaveNoReplace: what a stranger builds is what we tested.
+func TestModulesHaveNoReplace(t *testing.T) {
+	modules, err := filepath.Glob("*/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(modules, "go.mod") {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			if strings.HasPrefix(strings.TrimSpace(line), "replace") {
+				t.Errorf("%s: %s", path, line)
+			}
+		}
+	}
+}
