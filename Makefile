@@ -1,0 +1,47 @@
+# What a stranger needs: make demo, make test. Everything else is a part of them, or make bench.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+STATICCHECK := bin/staticcheck-0.8.2
+# Each step says how long it took.
+STEP = @step() { echo "== $$1"; shift; start=$$(date +%s); "$$@" || exit 1; echo "== done in $$(($$(date +%s) - start)) s"; }; step
+
+.PHONY: build demo test check unit e2e bench clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/solstice ./cmd/solstice
+
+# A real chain through two upgrades, live on the terminal.
+demo: build
+	cd testchain && exec go run ./demo -solstice ../bin/solstice
+
+# Everything that CI runs.
+test: check unit e2e
+
+# Format, vet on every platform, staticcheck, in all modules.
+check: $(STATICCHECK)
+	$(STEP) "gofmt" sh -c 'test -z "$$(gofmt -l $$(git ls-files "*.go") | tee /dev/stderr)"'
+	$(STEP) "vet, linux/amd64" go vet ./...
+	$(STEP) "vet, linux/arm64" env GOARCH=arm64 go vet ./...
+	$(STEP) "vet, darwin/arm64" env GOOS=darwin GOARCH=arm64 go vet ./...
+	$(STEP) "staticcheck" $(STATICCHECK) ./...
+	$(STEP) "vet and staticcheck, bench" sh -c 'cd bench && go vet ./... && ../$(STATICCHECK) ./...'
+
+# Units and scripts, under the race detector.
+unit:
+	$(STEP) "unit and script tests" go test -race -timeout 5m ./...
+
+# Real chains. The first build of the test chain takes minutes; it is kept in the user's cache.
+e2e:
+	$(STEP) "build the test chain" sh -c 'cd testchain && go run ./cmd/build-chain'
+	$(STEP) "vet and staticcheck, test chain" sh -c 'cd testchain && go vet ./... && ../$(STATICCHECK) ./...'
+	$(STEP) "end-to-end tests" sh -c 'cd testchain && go test -count=1 -timeout 15m ./...'
+
+# Beside Cosmovisor 1.5.0, as ratios; writes docs/benchmarks.md.
+bench:
+	cd bench && exec go run . -write
+
+$(STATICCHECK):
+	$(STEP) "install staticcheck" sh -c 'GOBIN=$(CURDIR)/bin/tmp go install honnef.co/go/tools/cmd/staticcheck@v0.8.2 && mv bin/tmp/staticcheck $@ && rmdir bin/tmp'
+
+clean:
+	rm -rf bin
