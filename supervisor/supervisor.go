@@ -95,6 +95,7 @@ const (
 	askPending  = time.Second            // when a plan is known
 	askIdle     = 5 * time.Second        // else
 	recordEvery = 30 * time.Second       // how often the height is written to disk
+	pollManual  = 5 * time.Second        // of the operator's list, below the events
 	lookAgain   = 500 * time.Millisecond
 	settleTime  = 200 * time.Millisecond // how long a plan file may be half-written without a word
 	backoffMin  = time.Second
@@ -126,6 +127,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	s.retry = time.NewTimer(0)
 	s.answers = make(chan answer, 1)
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
+	s.probes.Dir = s.Home.StateDir
 	stopServing := s.prepareState()
 	defer stopServing()
 	plan, err := watch.New(s.Home.PlanFile(), s.Poll)
@@ -133,7 +135,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		s.Log.Warn("the system has no file events to give; looking by the clock", "err", err)
 	}
 	defer plan.Close()
-	manual, _ := watch.New(s.Home.ManualFile(), s.Poll) // the same fault would have been told already
+	manual, _ := watch.New(s.Home.ManualFile(), pollManual) // the same fault would have been told already
 	defer manual.Close()
 	return s.loop(plan.Hints(), manual.Hints())
 }
@@ -212,6 +214,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	}
 	d := upgrade.Decide(facts.Facts)
 	s.tend(d)
+	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
 	if d.Action != upgrade.Wait {
 		s.said.anew("waiting", "")
 	}
@@ -226,6 +229,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	case upgrade.Launch:
 		switch {
 		case s.process != nil:
+			s.probeStaged(facts.Staged)
 			s.lookAgainIn(s.pace(d))
 		case s.last == nil:
 			return s.launch(d, facts)
@@ -244,7 +248,12 @@ func (s *Supervisor) live() upgrade.Live {
 
 // cannotDecide keeps a running node and tries again; without a node there is nothing to keep.
 func (s *Supervisor) cannotDecide(err error) (done bool, code int, _ error) {
-	if s.process == nil {
+	var refused *solstice.RefusedError
+	switch {
+	case s.process != nil:
+	case errors.As(err, &refused):
+		return true, solstice.ExitRefused, err
+	default:
 		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: err.Error()}
 	}
 	s.wait("can't decide: "+err.Error(), "")
@@ -316,7 +325,6 @@ func (s *Supervisor) tend(d upgrade.Decision) {
 		err = errors.Join(err, upgrade.MarkManual(s.Home, d.Mark))
 	}
 	s.warn("the operator's list can't be kept", err)
-	s.probeStaged(d)
 }
 
 // carryOut starts the upgrade. The node is not touched before it stands in the journal.
@@ -332,7 +340,6 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 		return s.cannotDecide(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}
 	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
-	s.recordHeight()
 	ctx, stop := context.WithCancelCause(context.Background())
 	s.work, s.stopWork = make(chan error, 1), stop
 	go func() { s.work <- u.Run(ctx) }()
@@ -353,9 +360,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 		return s.cannotDecide(err)
 	}
 	if d.Relink {
-		if err := upgrade.Relink(s.Home, d.Dir); err != nil {
-			return s.cannotDecide(err)
-		}
+		s.warn("the current link can't be made", upgrade.Relink(s.Home, d.Dir))
 	}
 	binary := s.Home.Binary(d.Dir)
 	if err := artifact.MakeExecutable(binary); err != nil {
@@ -449,10 +454,10 @@ func (s *Supervisor) nodeEnded() {
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
 	}
-	if s.work == nil {
+	if s.work == nil { // else the upgrade is in the journal, and every sync is time that the node stands still
 		s.Log.Info("node ended", "end", end.String())
+		s.recordHeight()
 	}
-	s.recordHeight()
 	s.seePlanFile()
 }
 
@@ -558,12 +563,11 @@ func (s *Supervisor) pace(d upgrade.Decision) time.Duration {
 
 func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }
 
-// probeStaged finds out, in the background, whether the binaries of pending plans have a pre-upgrade command.
-func (s *Supervisor) probeStaged(d upgrade.Decision) {
-	for _, p := range d.Pending {
-		binary := s.Home.Binary(p.Dir)
-		stamp := watch.StampOf(binary)
-		if s.probing[binary] == stamp || artifact.Check(binary) != nil || artifact.MakeExecutable(binary) != nil {
+// probeStaged finds out, in the background, whether the binaries that wait for their plan have a pre-upgrade command.
+func (s *Supervisor) probeStaged(dirs []string) {
+	for _, dir := range dirs {
+		binary := s.Home.Binary(dir)
+		if s.probing[binary] == watch.StampOf(binary) || artifact.Check(binary) != nil || artifact.MakeExecutable(binary) != nil {
 			continue
 		}
 		if s.probing == nil {

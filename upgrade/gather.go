@@ -28,6 +28,9 @@ type Gathered struct {
 	Facts
 	Journal   Entries
 	FileFault error // why the plan file is not a plan yet; nil when there is none, or a whole one
+	// HeightFault is why the record of the height is not used. It may be lost, so it is no reason to stop.
+	HeightFault error
+	Staged      []string // directories of upgrades that no switch was made to yet
 }
 
 // Gather reads from disk what Decide needs. An error means that something that must be readable is not.
@@ -61,10 +64,16 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 		if err == nil {
 			g.Height = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return g, err
+			g.HeightFault = err
 		}
 	}
 	g.History = history(home, g.Journal)
+	for _, name := range home.Dirs() {
+		dir := filepath.Join("upgrades", name)
+		if !slices.ContainsFunc(g.History, func(s Switched) bool { return s.Dir == dir }) {
+			g.Staged = append(g.Staged, dir)
+		}
+	}
 	g.Applied = applied(home, g.Link, g.Journal, g.History)
 	g.checkBinaries(home)
 	return g, nil
@@ -143,7 +152,7 @@ func ReadHeight(home solstice.Home) (HeightRecord, error) {
 		return r, err
 	}
 	if err := json.Unmarshal(content, &r); err != nil {
-		return r, fmt.Errorf("%s: %w; it may be removed", home.HeightFile(), err)
+		return r, fmt.Errorf("%s: %w", home.HeightFile(), err)
 	}
 	return r, nil
 }

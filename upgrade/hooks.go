@@ -13,6 +13,7 @@ import (
 
 	"solstice/artifact"
 	"solstice/internal/child"
+	"solstice/internal/durable"
 	"solstice/watch"
 )
 
@@ -90,6 +91,7 @@ func (u *Upgrade) preUpgrade(ctx context.Context) error {
 
 // hook runs a program of the operator or the chain under the time limit. What it prints goes to the log.
 func (u *Upgrade) hook(ctx context.Context, cmd *exec.Cmd) (child.End, error) {
+	u.hookRan = true
 	cmd.ExtraFiles = u.Node.Locks()
 	name := filepath.Base(cmd.Path)
 	u.Log.Info("running "+name, "args", strings.Join(cmd.Args[1:], " "), "plan", u.Plan.Name)
@@ -108,15 +110,22 @@ const (
 )
 
 // Probes finds out ahead of time whether binaries have a pre-upgrade command, so that at the height none is
-// started only to say no. The zero value is ready; it can be used from several goroutines.
+// started only to say no. It can be used from several goroutines.
 type Probes struct {
+	Dir string // where a binary finds an empty home while it is asked; what a cut leaves there is swept
+
 	mu    sync.Mutex
-	known map[probed]Presence
+	asked map[probed]*probe
 }
 
 type probed struct {
 	path  string
 	stamp watch.Stamp
+}
+
+type probe struct {
+	once     sync.Once
+	presence Presence
 }
 
 // probeLimit is how long a binary may take to print its help.
@@ -125,25 +134,23 @@ const probeLimit = 20 * time.Second
 // PreUpgrade says whether the binary has a pre-upgrade command, asking its help the first time. The binary sees an
 // empty home while it is asked: one that takes any arguments for a start finds nothing to harm.
 func (p *Probes) PreUpgrade(ctx context.Context, binary string) Presence {
-	p.mu.Lock() // held while asking: who comes second wants the same answer
-	defer p.mu.Unlock()
 	key := probed{binary, watch.StampOf(binary)}
-	if presence, ok := p.known[key]; ok {
-		return presence
+	p.mu.Lock()
+	asked, ok := p.asked[key]
+	if !ok {
+		asked = &probe{}
+		if p.asked == nil {
+			p.asked = map[probed]*probe{}
+		}
+		p.asked[key] = asked
 	}
-	presence := askHelp(ctx, binary)
-	if presence == Unknown && ctx.Err() != nil {
-		return presence
-	}
-	if p.known == nil {
-		p.known = map[probed]Presence{}
-	}
-	p.known[key] = presence
-	return presence
+	p.mu.Unlock()
+	asked.once.Do(func() { asked.presence = askHelp(ctx, binary, p.Dir) })
+	return asked.presence
 }
 
-func askHelp(ctx context.Context, binary string) Presence {
-	empty, err := os.MkdirTemp("", "solstice-probe-")
+func askHelp(ctx context.Context, binary, dir string) Presence {
+	empty, err := os.MkdirTemp(dir, durable.TempPrefix+"probe-")
 	if err != nil {
 		return Unknown
 	}

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -42,8 +41,14 @@ type Journal struct{ path string }
 // OpenJournal names the journal of a home. The file need not exist.
 func OpenJournal(home solstice.Home) Journal { return Journal{home.JournalFile()} }
 
-// Append adds a step and syncs it.
-func (j Journal) Append(e Entry) error {
+// Append adds a step and syncs it, and all that were noted before.
+func (j Journal) Append(e Entry) error { return j.add(e, durable.AppendLine) }
+
+// Note adds a step and leaves the sync to the next Append. It outlives every kill; a power cut may take it, which is
+// for steps that are quickly done again.
+func (j Journal) Note(e Entry) error { return j.add(e, durable.NoteLine) }
+
+func (j Journal) add(e Entry, add func(path string, line []byte) error) error {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
@@ -52,7 +57,7 @@ func (j Journal) Append(e Entry) error {
 	if err != nil {
 		return err
 	}
-	return durable.AppendLine(j.path, line)
+	return add(j.path, line)
 }
 
 // Read returns all entries. A line that a power cut tore is passed over.
@@ -65,15 +70,13 @@ func (j Journal) Read() (Entries, error) {
 		return nil, err
 	}
 	var entries Entries
-	lines := bufio.NewScanner(bytes.NewReader(content))
-	lines.Buffer(nil, solstice.MaxPlanSize)
-	for lines.Scan() {
+	for line := range bytes.Lines(content) {
 		var e Entry
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Step != "" && e.Plan.Validate() == nil {
+		if json.Unmarshal(line, &e) == nil && e.Step != "" && e.Plan.Validate() == nil {
 			entries = append(entries, e)
 		}
 	}
-	return entries, lines.Err()
+	return entries, nil
 }
 
 // Entries are journal entries, oldest first.

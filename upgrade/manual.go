@@ -33,12 +33,14 @@ func ReadManual(home solstice.Home) ([]ManualPlan, error) {
 		return nil, err
 	}
 	var plans []ManualPlan
-	if err := json.Unmarshal(content, &plans); err != nil {
-		return nil, fmt.Errorf("%s: %w", home.ManualFile(), err)
-	}
+	err = json.Unmarshal(content, &plans)
 	for _, p := range plans {
-		if err := p.Validate(); err != nil {
-			return nil, fmt.Errorf("%s: %w", home.ManualFile(), err)
+		err = errors.Join(err, p.Validate())
+	}
+	if err != nil {
+		return nil, &solstice.RefusedError{
+			Reason: fmt.Sprintf("the list of plans that you added can't be read: %s: %v", home.ManualFile(), err),
+			Hint:   "mend it, or remove it and add the plans again",
 		}
 	}
 	return plans, nil
@@ -95,13 +97,12 @@ func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 		return nil, err
 	}
 	var batch []solstice.Plan
-	if err := json.Unmarshal(content, &batch); err != nil {
-		return nil, fmt.Errorf("%s: %w", home.BatchFile(), err)
-	}
+	err = json.Unmarshal(content, &batch)
 	for _, p := range batch {
-		if err := p.Validate(); err != nil {
-			return nil, fmt.Errorf("%s: %w", home.BatchFile(), err)
-		}
+		err = errors.Join(err, p.Validate())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", home.BatchFile(), err)
 	}
 	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for _, p := range batch {

@@ -185,7 +185,7 @@ func (m *model) carryOut(d Decision, facts Gathered) (cut bool) {
 	defer cancel()
 	u := &Upgrade{
 		Home: m.home, Plan: d.Plan, Dir: d.Dir, Manual: facts.File == nil || !facts.File.Is(d.Plan),
-		Options: Options{BackupDir: m.home.Dir, HookTimeout: time.Minute}, Node: noNode{}, Probes: &Probes{},
+		Options: Options{BackupDir: m.home.Dir, HookTimeout: time.Minute}, Node: noNode{}, Probes: &Probes{Dir: m.home.StateDir},
 		Log: slog.New(slog.DiscardHandler),
 	}
 	must(m, u.Begin())
@@ -265,7 +265,7 @@ func newUpgradeOn(home solstice.Home) *Upgrade {
 	return &Upgrade{
 		Home: home, Plan: v("V2", 100), Dir: "upgrades/v2",
 		Options: Options{BackupDir: home.Dir, Script: "pre.sh", HookTimeout: time.Minute},
-		Node:    noNode{}, Probes: &Probes{}, Log: slog.New(slog.DiscardHandler),
+		Node:    noNode{}, Probes: &Probes{Dir: home.StateDir}, Log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -56,6 +56,7 @@ type Upgrade struct {
 
 	journal Journal
 	begun   Entry
+	hookRan bool // in this step, so that it should not be run again without need
 }
 
 // steps lead from a halted node to one that can be started under the new binary, in this order. Each can be run
@@ -115,8 +116,13 @@ func (u *Upgrade) Run(ctx context.Context) error {
 		if err := s.run(u, ctx); err != nil {
 			return fmt.Errorf("upgrade %q: %s: %w", u.Plan.Name, s.name, err)
 		}
-		entry := Entry{Plan: u.Plan, Step: s.name, Seconds: time.Since(start).Seconds(), Dir: u.Dir}
-		if err := u.journal.Append(entry); err != nil {
+		// Every sync is time that the node stands still. What a power cut takes from the journal is done again, which for
+		// all but the hooks is the work of a moment.
+		add := u.journal.Note
+		if u.hookRan {
+			add, u.hookRan = u.journal.Append, false
+		}
+		if err := add(Entry{Plan: u.Plan, Step: s.name, Seconds: time.Since(start).Seconds(), Dir: u.Dir}); err != nil {
 			return fmt.Errorf("upgrade %q: %w", u.Plan.Name, err)
 		}
 	}
@@ -286,13 +292,13 @@ func WatchLast(home solstice.Home, entries Entries, dir string) (*Watch, error) 
 	if entries.last().has(stepStart) {
 		return w, nil
 	}
-	return w, w.journal.Append(Entry{Plan: w.Plan, Step: stepStart})
+	return w, w.journal.Note(Entry{Plan: w.Plan, Step: stepStart})
 }
 
 // See notes a committed height, and says whether it confirms the upgrade.
 func (w *Watch) See(committed int64) (confirmed bool, err error) {
 	if !w.first && committed >= w.Plan.Height {
-		if err := w.journal.Append(Entry{Plan: w.Plan, Step: stepFirst}); err != nil {
+		if err := w.journal.Note(Entry{Plan: w.Plan, Step: stepFirst}); err != nil {
 			return false, err
 		}
 		w.first = true

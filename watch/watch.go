@@ -86,10 +86,14 @@ func (f *File) run(poll time.Duration) {
 		case <-f.done:
 			return
 		case <-changes:
+			f.renew()
 		case <-faults: // an overflow of the queue: look as after an event
+			f.renew()
 		case <-ticks:
+			if f.folder == (Stamp{}) {
+				f.renew()
+			}
 		}
-		f.renew()
 		if now := StampOf(f.path); now != f.last {
 			f.last = now
 			select {

@@ -304,7 +304,7 @@ func (c *Config) checkNames() (faults []error) {
 // home is the home that the node's arguments and the settings name together.
 func (c *Config) home(args []string) solstice.Home {
 	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase}
-	h.Node = nodeHome(args, h.Dir)
+	h.Node = nodeHome(args, h)
 	return h
 }
 

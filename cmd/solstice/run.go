@@ -85,16 +85,17 @@ func (c *Config) supervises(args []string) bool {
 	return false
 }
 
-// nodeHome is the home that the node takes from its arguments, else the one given.
-func nodeHome(args []string, otherwise string) string {
+// nodeHome is the home that the node takes from its arguments, else DAEMON_HOME. A supervised node works in the folder
+// cosmovisor/, so that is what a relative path begins at.
+func nodeHome(args []string, h solstice.Home) string {
 	home, ok := node.Flag(args, "home")
-	if !ok || home == "" {
-		return otherwise
+	switch {
+	case !ok || home == "":
+		return h.Dir
+	case filepath.IsAbs(home):
+		return filepath.Clean(home)
 	}
-	if absolute, err := filepath.Abs(home); err == nil {
-		return absolute
-	}
-	return home
+	return filepath.Join(h.Root(), home)
 }
 
 // skippedHeights returns the heights after --unsafe-skip-upgrades, written as 10,20 or 10 20 or =10.
@@ -126,7 +127,12 @@ func supervise(c *Config, args []string) error {
 	log := newLog(c)
 	home := c.home(args)
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, supervisor.Forwarded...)
+	for _, sig := range supervisor.Forwarded {
+		if sig == syscall.SIGHUP && signal.Ignored(sig) {
+			continue // under nohup, which the node inherits
+		}
+		signal.Notify(signals, sig)
+	}
 	child.ReapOrphans()
 	if c.Grace == 0 {
 		log.Warn("DAEMON_SHUTDOWN_GRACE is 0: at an upgrade the node is killed at once and may have to replay its last blocks", "origin", c.origins["DAEMON_SHUTDOWN_GRACE"])

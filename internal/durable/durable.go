@@ -1,7 +1,7 @@
 // Package durable changes files so that a power cut leaves the old state or the new one, whole.
 //
-// Every function has synced what it promises when it returns nil: the file, and the directory that
-// names it. Temporary files begin with TempPrefix and are debris once their writer is gone.
+// Every function but NoteLine has synced what it promises when it returns nil: the file, and the directory
+// that names it. Temporary files begin with TempPrefix and are debris once their writer is gone.
 package durable
 
 import (
@@ -126,6 +126,19 @@ func MkdirAll(path string, mode fs.FileMode) error {
 // is ended first, so that it spoils only itself.
 func AppendLine(path string, line []byte) error {
 	_, statErr := os.Lstat(path)
+	err := addLine(path, line, (*os.File).Sync)
+	if err == nil && errors.Is(statErr, fs.ErrNotExist) {
+		err = SyncDir(filepath.Dir(path))
+	}
+	return err
+}
+
+// NoteLine is AppendLine without the sync, for what may be lost in a power cut: the next AppendLine makes it durable.
+func NoteLine(path string, line []byte) error {
+	return addLine(path, line, func(*os.File) error { return nil })
+}
+
+func addLine(path string, line []byte, sync func(*os.File) error) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -141,12 +154,9 @@ func AppendLine(path string, line []byte) error {
 		_, err = f.Write(append(line, '\n'))
 	}
 	if err == nil {
-		err = f.Sync()
+		err = sync(f)
 	}
-	if err = errors.Join(err, f.Close()); err == nil && errors.Is(statErr, fs.ErrNotExist) {
-		err = SyncDir(filepath.Dir(path))
-	}
-	return err
+	return errors.Join(err, f.Close())
 }
 
 // SyncDir makes the names in a directory durable.
