@@ -210,14 +210,11 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	}
 	facts, err := upgrade.Gather(s.Home, s.live())
 	if err != nil {
-		return s.cannotDecide(err)
+		return s.keepOrRefuse(err)
 	}
 	d := upgrade.Decide(facts.Facts)
 	s.tend(d)
 	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
-	if d.Action != upgrade.Wait {
-		s.said.anew("waiting", "")
-	}
 	defer s.tellPlanFile(facts.FileFault)
 	switch d.Action {
 	case upgrade.Refuse:
@@ -227,6 +224,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	case upgrade.CarryOut:
 		return s.carryOut(d, facts)
 	case upgrade.Launch:
+		s.said.anew("waiting", "")
 		switch {
 		case s.process != nil:
 			s.probeStaged(facts.Staged)
@@ -246,8 +244,9 @@ func (s *Supervisor) live() upgrade.Live {
 	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip}
 }
 
-// cannotDecide keeps a running node and tries again; without a node there is nothing to keep.
-func (s *Supervisor) cannotDecide(err error) (done bool, code int, _ error) {
+// keepOrRefuse is for what can't be done yet: a running node is left as it is while it is tried again, and without one
+// nothing has changed.
+func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 	var refused *solstice.RefusedError
 	switch {
 	case s.process != nil:
@@ -256,7 +255,7 @@ func (s *Supervisor) cannotDecide(err error) (done bool, code int, _ error) {
 	default:
 		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: err.Error()}
 	}
-	s.wait("can't decide: "+err.Error(), "")
+	s.wait(err.Error(), "the node is left as it is; this is tried again")
 	return false, 0, nil
 }
 
@@ -337,8 +336,9 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 		},
 	}
 	if err := u.Begin(); err != nil {
-		return s.cannotDecide(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
+		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}
+	s.said.anew("waiting", "")
 	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
 	ctx, stop := context.WithCancelCause(context.Background())
 	s.work, s.stopWork = make(chan error, 1), stop
@@ -357,14 +357,14 @@ func (s *Supervisor) upgradeFailed(err error) (int, error) {
 // launch starts the binary that was decided on.
 func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
 	if err := facts.Settle(s.Home); err != nil {
-		return s.cannotDecide(err)
+		return s.keepOrRefuse(err)
 	}
 	if d.Relink {
 		s.warn("the current link can't be made", upgrade.Relink(s.Home, d.Dir))
 	}
 	binary := s.Home.Binary(d.Dir)
 	if err := artifact.MakeExecutable(binary); err != nil {
-		return s.cannotDecide(err)
+		return s.keepOrRefuse(err)
 	}
 	cmd := exec.Command(binary, s.Args...)
 	cmd.Dir = s.Home.Root()

@@ -49,7 +49,10 @@ func ReadManual(home solstice.Home) ([]ManualPlan, error) {
 // ChangeManual lets change turn the operator's plans into others. No two processes change them at once.
 func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, error)) error {
 	if err := durable.MkdirAll(home.StateDir, 0o700); err != nil {
-		return err
+		return &solstice.RefusedError{
+			Reason: "the state folder can't be made: " + err.Error(),
+			Hint:   "run this as the user that the node runs as, or put the state elsewhere with SOLSTICE_STATE_DIR",
+		}
 	}
 	return durable.Locked(home.StateDir, func() error {
 		old, err := ReadManual(home)

@@ -94,7 +94,7 @@ func loadConfig(path string) (*Config, error) {
 	c := &Config{origins: map[string]string{}}
 	values, err := c.readFile(path)
 	if err != nil {
-		return c, &solstice.RefusedError{Reason: err.Error(), Hint: "write one with: solstice init PATH"}
+		return c, &solstice.RefusedError{Reason: err.Error()}
 	}
 	var faults []error
 	for name, field := range c.settings() {

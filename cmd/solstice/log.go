@@ -24,7 +24,7 @@ func newLog(c *Config) *slog.Logger {
 			return a
 		}
 	}
-	log := slog.New(tint.NewHandler(w, options))
+	log := slog.New(tint.NewTextHandler(w, options))
 	for _, key := range c.unknown {
 		log.Warn("no such setting in the configuration file", "key", key, "path", c.file)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -51,6 +52,12 @@ func TestScript(t *testing.T) {
 			env.Setenv(name, value)
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
 			return os.MkdirAll(filepath.Join(home, "data"), 0o755)
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "mount" {
+				return false, fmt.Errorf("no condition %q", name)
+			}
+			return os.Geteuid() == 0 && exec.Command("unshare", "-m", "true").Run() == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"node":        placeNode,
