@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -77,26 +78,9 @@ type Supervisor struct {
 	doing atomic.Pointer[solstice.Doing]
 }
 
-// question is one request for the node's height.
-type question struct {
-	aboutPlan bool // it was asked after the plan file changed: no decision before the answer
-}
-
-type answer struct {
-	*question
-	height int64
-	err    error
-}
-
 const (
-	askTimeout  = time.Second            // a node that takes longer to tell its height does not answer
-	askFirst    = 20 * time.Millisecond  // how often it is asked at most: close to a plan's height, and when a new binary was started
-	askNear     = 100 * time.Millisecond // when a plan is known, and not yet how fast the chain is
-	askPending  = time.Second            // when a plan is known
-	askIdle     = 5 * time.Second        // else
-	recordEvery = 30 * time.Second       // how often the height is written to disk
 	pollManual  = 5 * time.Second        // of the operator's list, below the events
-	lookAgain   = 500 * time.Millisecond
+	lookAgain   = 500 * time.Millisecond // how soon what can't be done yet is tried again
 	settleTime  = 200 * time.Millisecond // how long a plan file may be half-written without a word
 	backoffMin  = time.Second
 	backoffMax  = time.Minute
@@ -213,11 +197,14 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		return s.keepOrRefuse(err)
 	}
 	d := upgrade.Decide(facts.Facts)
-	s.tend(d)
+	s.tend(d, facts.Applied)
 	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
 	defer s.tellPlanFile(facts.FileFault)
 	switch d.Action {
 	case upgrade.Refuse:
+		if s.last != nil {
+			return true, s.exitCode(), s.endedEarly() // the node's end is the news; the next start refuses
+		}
 		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: d.Reason, Hint: d.Hint}
 	case upgrade.Wait:
 		s.wait(fmt.Sprintf("plan %s is due and waits: %s", d.Plan, d.Reason), d.Hint)
@@ -259,66 +246,16 @@ func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 	return false, 0, nil
 }
 
-// wait says why nothing is done, and looks again soon.
-func (s *Supervisor) wait(reason, hint string) {
-	if s.said.anew("waiting", reason) {
-		if hint == "" {
-			s.Log.Warn(reason)
-		} else {
-			s.Log.Warn(reason, "hint", hint)
-		}
-	}
-	s.lookAgainIn(lookAgain)
-}
-
-// tellPlanFile says that the plan file can't be read as a plan, once this has lasted: between the two system calls of
-// a node that writes it, it is empty.
-func (s *Supervisor) tellPlanFile(fault error) {
-	switch {
-	case fault == nil:
-		s.faultSince = time.Time{}
-	case s.faultSince.IsZero():
-		s.faultSince = time.Now()
-		s.lookAgainIn(settleTime)
-		return
-	case time.Since(s.faultSince) < settleTime:
-		return
-	}
-	s.warn("the plan file is not a whole plan; it is read again when it changes", fault)
-}
-
-// warn logs an error when it is another than the last of its kind. Nil ends the matter.
-func (s *Supervisor) warn(kind string, err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if s.said.anew(kind, text) {
-		s.Log.Warn(kind, "err", err)
-	}
-}
-
-// said keeps a state that lasts from being told again and again.
-type said map[string]string
-
-// anew says whether the text is not empty and another than the last of its kind.
-func (s *said) anew(kind, text string) bool {
-	if *s == nil {
-		*s = said{}
-	}
-	last := (*s)[kind]
-	(*s)[kind] = text
-	return text != "" && text != last
-}
-
-// tend keeps the operator's list: what has passed goes, what is seen ahead is marked.
-func (s *Supervisor) tend(d upgrade.Decision) {
-	for _, p := range d.Drop {
-		s.Log.Info("plan dropped from the operator's list: its height has passed", "plan", p.Name, "height", p.Height)
-	}
+// tend keeps the operator's list: what is done or has passed goes, what is seen ahead is marked.
+func (s *Supervisor) tend(d upgrade.Decision, applied []solstice.Plan) {
 	var err error
 	if len(d.Drop) > 0 {
 		err = upgrade.DropManual(s.Home, d.Drop)
+	}
+	for _, p := range d.Drop {
+		if err == nil && !slices.ContainsFunc(applied, p.Is) {
+			s.Log.Warn("plan dropped from the operator's list: its height has passed", "plan", p.Name, "height", p.Height)
+		}
 	}
 	if len(d.Mark) > 0 {
 		err = errors.Join(err, upgrade.MarkManual(s.Home, d.Mark))
@@ -461,106 +398,6 @@ func (s *Supervisor) nodeEnded() {
 	s.seePlanFile()
 }
 
-// planChanged asks the node where it is when the plan file has changed: who but the node writes it at the height?
-func (s *Supervisor) planChanged() {
-	if s.process == nil || s.work != nil || !s.seePlanFile() {
-		return
-	}
-	s.ask(&question{aboutPlan: true})
-}
-
-// seePlanFile compares the plan file with what it was when the node was started.
-func (s *Supervisor) seePlanFile() (changed bool) {
-	now := watch.StampOf(s.Home.PlanFile())
-	if now == s.planAt {
-		return false
-	}
-	s.planAt, s.written, s.heard.Answered = now, true, false
-	return true
-}
-
-func (s *Supervisor) askedAboutPlan() bool { return s.asking != nil && s.asking.aboutPlan }
-
-// ask asks the node for its height, in the background. A question about a new plan file takes the place of another;
-// nobody listens to the answer to that one.
-func (s *Supervisor) ask(q *question) {
-	if s.process == nil || s.asking != nil && !q.aboutPlan {
-		return // act has been run, and that is what the timer was for
-	}
-	s.asking = q
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-		defer cancel()
-		height, err := s.Node.Committed(ctx)
-		s.answers <- answer{q, height, err}
-	}()
-}
-
-// hear takes an answer in.
-func (s *Supervisor) hear(a answer) {
-	if a.question != s.asking {
-		return
-	}
-	s.asking = nil
-	if a.err != nil || s.process == nil {
-		return
-	}
-	if blocks := a.height - s.heard.Committed; s.heard.Known && blocks > 0 {
-		s.blockTime = time.Since(s.heardAt) / time.Duration(blocks)
-	}
-	if a.height != s.heard.Committed || !s.heard.Known {
-		s.heardAt = time.Now()
-	}
-	s.heard = upgrade.Height{Committed: a.height, Known: true, Answered: true}
-	if time.Since(s.recorded) >= recordEvery {
-		s.recordHeight()
-	}
-	if s.watched == nil {
-		return
-	}
-	confirmed, err := s.watched.See(a.height)
-	s.warn("the journal can't be written", err)
-	if confirmed {
-		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", a.height)
-		s.watched = nil
-	}
-}
-
-// recordHeight keeps the last height that was heard for a time without a node.
-func (s *Supervisor) recordHeight() {
-	if !s.heard.Known {
-		return
-	}
-	s.recorded = time.Now()
-	err := upgrade.WriteHeight(s.Home, upgrade.HeightRecord{Committed: s.heard.Committed, At: s.recorded})
-	s.warn("the height can't be recorded", err)
-}
-
-// pace is how soon the node is asked for its height again.
-func (s *Supervisor) pace(d upgrade.Decision) time.Duration {
-	running := time.Since(s.view.Load().Node.Since)
-	pace := askIdle
-	if len(d.Pending) > 0 || s.watched != nil {
-		pace = askPending
-	}
-	if !s.heard.Known || s.watched != nil {
-		// Soon after a start, and ever less: how exactly the first block is timed depends on it, and how early it is
-		// known that a plan is near.
-		pace = min(pace, max(running/20, askFirst))
-	}
-	for _, p := range d.Pending {
-		// Half of the way to it, as fast as the chain is now: a node that syncs makes many blocks a second.
-		ahead := time.Duration(p.Height - 1 - s.heard.Committed)
-		switch {
-		case s.heard.Known && s.blockTime > 0:
-			pace = min(pace, max(ahead*s.blockTime/2, askFirst))
-		case s.heard.Known:
-			pace = min(pace, askNear)
-		}
-	}
-	return pace
-}
-
 func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }
 
 // probeStaged finds out, in the background, whether the binaries that wait for their plan have a pre-upgrade command.
@@ -575,48 +412,5 @@ func (s *Supervisor) probeStaged(dirs []string) {
 		}
 		s.probing[binary] = watch.StampOf(binary)
 		go s.probes.PreUpgrade(context.Background(), binary)
-	}
-}
-
-// stopper ends the process that ran when an upgrade began.
-type stopper struct {
-	s       *Supervisor
-	process *child.Process // nil if none ran
-}
-
-func (n stopper) Locks() []*os.File { return []*os.File{n.s.nodeLock} }
-
-// Stop ends the node: it is given HaltWait to end by itself, is asked by SIGTERM, and killed after Grace. It
-// returns when the process has ended, whatever ctx says: an upgrade that is called off must not leave a node behind
-// that nobody waits for.
-func (n stopper) Stop(ctx context.Context) error {
-	if n.process == nil {
-		return nil
-	}
-	if n.s.HaltWait > 0 && n.endsWithin(n.s.HaltWait) {
-		return nil
-	}
-	if n.s.Grace > 0 {
-		if err := n.process.Signal(syscall.SIGTERM); err != nil {
-			return err
-		}
-		if n.endsWithin(n.s.Grace) {
-			return nil
-		}
-		n.s.Log.Warn("the node has not ended in the grace time; killing it", "grace", n.s.Grace, "pid", n.process.PID)
-	}
-	if err := n.process.Signal(syscall.SIGKILL); err != nil {
-		return err
-	}
-	<-n.process.Done()
-	return nil
-}
-
-func (n stopper) endsWithin(d time.Duration) bool {
-	select {
-	case <-n.process.Done():
-		return true
-	case <-time.After(d):
-		return false
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -172,17 +173,26 @@ func SyncDir(path string) error {
 	return errors.Join(err, d.Close())
 }
 
-// Locked runs fn while no other process runs one for the same directory, which must exist.
+// lockPatience is how long Locked waits for another process, which only changes a file or places a binary.
+const lockPatience = 30 * time.Second
+
+// Locked runs fn while no other process runs one for the same directory, which must exist. One that does not end is
+// an error after lockPatience.
 func Locked(dir string, fn func() error) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close() // which ends the lock
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", dir, err)
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return fn()
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return fmt.Errorf("lock %s, which another solstice command has: %w", dir, err)
+		}
 	}
-	return fn()
 }
 
 // Sweep removes the debris of writers that were cut off in a directory. The caller makes sure that
