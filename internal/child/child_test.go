@@ -1,0 +1,88 @@
+package child
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func run(t *testing.T, ctx context.Context, limit time.Duration, script string) (End, []string, error) {
+	t.Helper()
+	var lines []string
+	end, err := Run(ctx, exec.Command("sh", "-c", script), limit, func(line string) { lines = append(lines, line) })
+	return end, lines, err
+}
+
+func TestRun(t *testing.T) {
+	end, lines, err := run(t, t.Context(), time.Minute, "echo out; echo err >&2; printf last; exit 7")
+	if err != nil || end.ExitCode() != 7 || !slices.Equal(lines, []string{"out", "err", "last"}) {
+		t.Errorf("Run = %v, %q, %v", end, lines, err)
+	}
+	if end, _, err = run(t, t.Context(), time.Minute, "kill -SEGV $$"); err != nil || end.ExitCode() != 139 || end.Signal != syscall.SIGSEGV {
+		t.Errorf("Run of one that a signal ends = %v, %v", end, err)
+	}
+	if _, err := Run(t.Context(), exec.Command("/no/such/program"), time.Minute, nil); err == nil {
+		t.Error("Run of nothing succeeded")
+	}
+}
+
+// TestRunLongLine: a line without an end does not stop the output from being read.
+func TestRunLongLine(t *testing.T) {
+	end, lines, err := run(t, t.Context(), time.Minute, "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo after")
+	if err != nil || end.ExitCode() != 0 || lines[len(lines)-1] != "after" || len(strings.Join(lines, "")) != 1000000+5 {
+		t.Errorf("%v, %d lines, %v", end, len(lines), err)
+	}
+}
+
+// TestRunEndsAllChildren: by the limit, by the caller, and those that a program leaves behind.
+func TestRunEndsAllChildren(t *testing.T) {
+	cause := errors.New("called off")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+	for _, tt := range []struct {
+		name    string
+		ctx     context.Context
+		limit   time.Duration
+		script  string
+		wantErr string
+	}{
+		{"limit", t.Context(), 50 * time.Millisecond, "sleep 5001 & sleep 5001", "not done after 50ms"},
+		{"caller", ctx, time.Minute, "sleep 5001 & sleep 5001", "called off"},
+		{"left-behind", t.Context(), time.Minute, "sleep 5001 & exit 0", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			start := time.Now()
+			_, _, err := run(t, tt.ctx, tt.limit, tt.script)
+			if (tt.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
+				t.Errorf("Run = %v, want %q", err, tt.wantErr)
+			}
+			if time.Since(start) > 30*time.Second {
+				t.Error("it waited for the children")
+			}
+			if output, err := exec.Command("pgrep", "-fx", "sleep 5001").Output(); err == nil {
+				t.Errorf("left: %s", output)
+			}
+		})
+	}
+}
+
+func TestStartedProcessTellsItsEnd(t *testing.T) {
+	p, err := Start(exec.Command("sleep", "5002"), syscall.SIGTERM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second signal finds nobody, and that is no error
+		if err := p.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+	}
+	if end := p.End(); end.Signal != syscall.SIGTERM || end.String() != "killed by signal 15 (terminated)" {
+		t.Errorf("End = %v", end)
+	}
+}
