@@ -31,16 +31,27 @@ func Copy(ctx context.Context, from, to string) (Copied, error) {
 	if err != nil {
 		return Copied{}, err
 	}
-	temp := durable.TempName(to)
-	c := copier{ctx: ctx, target: filepath.Dir(temp)}
-	err = c.dir(source, temp, "")
+	if err := Discard(to); err != nil {
+		return Copied{}, err
+	}
+	c := copier{ctx: ctx, target: filepath.Dir(to)}
+	err = c.dir(source, unfinished(to), "")
 	if err == nil {
-		err = durable.Rename(temp, to)
+		err = durable.Rename(unfinished(to), to)
 	}
 	if err != nil {
-		return Copied{}, errors.Join(err, os.RemoveAll(temp))
+		return Copied{}, errors.Join(err, Discard(to))
 	}
 	return c.Copied, nil
+}
+
+// Discard removes what a cut left of a copy to this path. The folder may be shared with other homes, so nothing
+// else in it is touched.
+func Discard(to string) error { return os.RemoveAll(unfinished(to)) }
+
+// unfinished is the name of a copy until it is whole.
+func unfinished(to string) string {
+	return filepath.Join(filepath.Dir(to), durable.TempPrefix+filepath.Base(to))
 }
 
 // Size returns how many bytes the regular files below a directory have.
@@ -138,7 +149,8 @@ func keep(path string, info fs.FileInfo) error {
 	return os.Chtimes(path, time.Time{}, info.ModTime())
 }
 
-// Name is the name of the copy that an upgrade takes: never the same for two upgrades, and sortable.
-func Name(plan string, height int64, at time.Time) string {
-	return fmt.Sprintf("data-backup-%s-%d-%s", plan, height, at.UTC().Format("20060102T150405Z"))
+// Name is the name of the copy that an upgrade takes. The moment at which the upgrade was begun tells it from those of
+// other homes that share a folder for their backups.
+func Name(plan string, height int64, begun time.Time) string {
+	return fmt.Sprintf("data-backup-%s-%d-%s", plan, height, begun.UTC().Format("20060102T150405.000000Z"))
 }

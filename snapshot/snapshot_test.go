@@ -87,9 +87,28 @@ func TestFailedCopyLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestCopyAfterACut: what a cut left of this copy is replaced, and what others have in the folder is not touched.
+func TestCopyAfterACut(t *testing.T) {
+	data, dir := t.TempDir(), t.TempDir()
+	check(t, os.WriteFile(filepath.Join(data, "f"), []byte("x"), 0o644))
+	to, other := filepath.Join(dir, "mine"), filepath.Join(dir, "theirs")
+	for _, path := range []string{unfinished(to), unfinished(other)} {
+		check(t, os.Mkdir(path, 0o700))
+		check(t, os.WriteFile(filepath.Join(path, "half"), nil, 0o600))
+	}
+	_, err := Copy(t.Context(), data, to)
+	check(t, err)
+	if _, err := os.Stat(filepath.Join(to, "half")); err == nil {
+		t.Error("half a copy was taken for a part of the whole")
+	}
+	if _, err := os.Stat(filepath.Join(unfinished(other), "half")); err != nil {
+		t.Errorf("another home's copy: %v", err)
+	}
+}
+
 func TestName(t *testing.T) {
-	got := Name("v2", 100, time.Date(2026, 3, 7, 1, 2, 3, 0, time.FixedZone("", 3600)))
-	if want := "data-backup-v2-100-20260307T000203Z"; got != want || strings.ContainsRune(got, ':') {
+	got := Name("v2", 100, time.Date(2026, 3, 7, 1, 2, 3, 4000, time.FixedZone("", 3600)))
+	if want := "data-backup-v2-100-20260307T000203.000004Z"; got != want || strings.ContainsRune(got, ':') {
 		t.Errorf("Name = %q, want %q", got, want)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -277,6 +278,9 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	}
 	s.said.anew("waiting", "")
 	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
+	if preferred := s.Home.DirNames(d.Plan.Name)[0]; filepath.Base(d.Dir) != preferred {
+		s.Log.Warn("the plan's folder has another case than it should have; it is the only one, so it is used", "path", d.Dir, "should be", preferred)
+	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	s.work, s.stopWork = make(chan error, 1), stop
 	go func() { s.work <- u.Run(ctx) }()
@@ -293,7 +297,7 @@ func (s *Supervisor) upgradeFailed(err error) (int, error) {
 
 // launch starts the binary that was decided on.
 func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if err := facts.Settle(s.Home); err != nil {
+	if err := facts.Settle(s.Home, s.Upgrade.BackupDir); err != nil {
 		return s.keepOrRefuse(err)
 	}
 	if d.Relink {

@@ -139,7 +139,7 @@ func (m *model) session(events int) {
 }
 
 func (m *model) launch(d Decision, facts Gathered) {
-	must(m, facts.Settle(m.home))
+	must(m, facts.Settle(m.home, m.home.Dir))
 	if d.Relink {
 		must(m, Relink(m.home, d.Dir))
 	}
@@ -236,7 +236,7 @@ func TestRunGoesOnAfterEveryCut(t *testing.T) {
 					must(t, again.Begin())
 					must(t, again.Run(t.Context()))
 				} else {
-					must(t, facts.Settle(u.Home))
+					must(t, facts.Settle(u.Home, u.Home.Dir))
 				}
 				checkUpgraded(t, u.Home)
 			})

@@ -176,20 +176,16 @@ func (u *Upgrade) placePlan(context.Context) error {
 
 // backup copies the data directory.
 //
-// A crash leaves debris with a temporary name, which the next backup removes, or the whole copy under a name that
-// holds the time at which the upgrade was begun, which the next run takes for done.
+// A crash leaves debris with a temporary name, which the next try removes, or the whole copy under a name that
+// holds the moment at which the upgrade was begun, which the next try takes for done.
 func (u *Upgrade) backup(ctx context.Context) error {
 	if u.Options.SkipBackup {
 		u.Log.Warn("no backup is taken, as UNSAFE_SKIP_BACKUP says", "plan", u.Plan.Name)
 		return nil
 	}
-	name := snapshot.Name(filepath.Base(u.Dir), u.Plan.Height, u.begun.Time)
-	to := filepath.Join(u.Options.BackupDir, name)
+	to := backupPath(u.Options.BackupDir, u.begun)
 	if _, err := os.Lstat(to); err == nil {
 		return nil
-	}
-	if err := durable.Sweep(u.Options.BackupDir); err != nil {
-		return err
 	}
 	if err := checkRoom(u.Home.Data(), u.Options.BackupDir); err != nil {
 		return err
@@ -205,6 +201,11 @@ func (u *Upgrade) backup(ctx context.Context) error {
 	}
 	u.Log.Info("backup taken", "plan", u.Plan.Name, "path", to, "files", copied.Files, "bytes", copied.Bytes, "elapsed", time.Since(start).Round(time.Millisecond))
 	return nil
+}
+
+// backupPath is where the backup of an upgrade is.
+func backupPath(dir string, begun Entry) string {
+	return filepath.Join(dir, snapshot.Name(filepath.Base(begun.Dir), begun.Plan.Height, begun.Time))
 }
 
 // checkRoom says before a long copy, and not after it, that it can't fit.
@@ -255,8 +256,9 @@ func Relink(home solstice.Home, dir string) error {
 }
 
 // Settle closes the upgrade that the journal began, if there is one, before a binary is launched in its stead: either
-// its switch was done and not written down, or another binary runs now and what was done must be done again.
-func (g *Gathered) Settle(home solstice.Home) error {
+// its switch was done and not written down, or another binary runs now and what was done must be done again. Then half a
+// backup in backupDir goes.
+func (g *Gathered) Settle(home solstice.Home, backupDir string) error {
 	begun, ok := g.Journal.Begun()
 	if !ok {
 		return nil
@@ -264,6 +266,8 @@ func (g *Gathered) Settle(home solstice.Home) error {
 	closing := Entry{Plan: begun.Plan, Step: stepAbandoned}
 	if g.applied(begun.Plan) {
 		closing.Step, closing.Dir = stepSwitch, begun.Dir
+	} else if err := snapshot.Discard(backupPath(backupDir, begun)); err != nil {
+		return err
 	}
 	if err := OpenJournal(home).Append(closing); err != nil {
 		return err

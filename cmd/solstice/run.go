@@ -56,7 +56,7 @@ solstice ends when the node ends, with the node's exit code. Any other command i
 func cutConfigFlag(path string, args []string) (string, []string, error) {
 	for i, arg := range args {
 		name, value, joined := strings.Cut(arg, "=")
-		if !strings.EqualFold(strings.TrimPrefix(name, "-"), "-cosmovisor-config") && !strings.EqualFold(name, "-cosmovisor-config") {
+		if flag := strings.ToLower(name); flag != "--cosmovisor-config" && flag != "-cosmovisor-config" {
 			continue
 		}
 		end := i + 1
