@@ -12,7 +12,7 @@ build:
 
 # A real chain through two upgrades, live on the terminal.
 demo: build
-	cd testchain && exec go run ./demo -solstice ../bin/solstice
+	cd testchain && go build -o ../bin/solstice-demo ./demo && exec ../bin/solstice-demo -solstice ../bin/solstice
 
 # Everything that CI runs.
 test: check unit e2e

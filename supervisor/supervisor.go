@@ -81,7 +81,7 @@ type Supervisor struct {
 
 const (
 	pollManual  = 5 * time.Second        // of the operator's list, below the events
-	lookAgain   = 500 * time.Millisecond // how soon what can't be done yet is tried again
+	lookAgain   = 100 * time.Millisecond // how soon what can't be done yet is tried again: the chain stands still
 	settleTime  = 200 * time.Millisecond // how long a plan file may be half-written without a word
 	backoffMin  = time.Second
 	backoffMax  = time.Minute

@@ -1,0 +1,398 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"solstice/testchain/binaries"
+	"solstice/testchain/network"
+)
+
+// built is what TestMain has made.
+var built struct {
+	ctx      context.Context // ends when the tests are interrupted
+	solstice string
+	chain    binaries.Set
+}
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		return m.Run()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	built.ctx = ctx
+	dir, err := os.MkdirTemp("", "solstice-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	built.solstice = filepath.Join(dir, "solstice")
+	if err := Build(ctx, built.solstice); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if built.chain, err = binaries.Build(ctx, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// TestUpgrades takes one validator through two upgrades that its chain decides on, in one run of solstice. The
+// second binary is added while the chain runs. Then a full node that knows nothing but the genesis goes through both, in
+// one run of solstice too, and has the same state.
+func TestUpgrades(t *testing.T) {
+	ctx, nw := layOut(t, network.Config{FullNodes: 1, VotingPeriod: 3 * time.Second, BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
+	validator, full := home(t, nw.Nodes[0]), home(t, nw.Nodes[1])
+
+	validator.run("init", built.chain.V1)
+	validator.run("add-upgrade", "v2", built.chain.V2)
+	ctx = validator.start(ctx)
+	v2 := validator.upgradeByGovernance(ctx, nw, built.chain.V1, "v2")
+	validator.checkEntry(ctx, "v2:")
+
+	validator.run("add-upgrade", "v3", built.chain.V3)
+	v3 := validator.upgradeByGovernance(ctx, nw, built.chain.V2, "v3")
+	validator.checkEntry(ctx, "v2:") // v3 rewrites the count alone
+
+	full.run("init", built.chain.V1)
+	full.run("add-upgrade", "v2", built.chain.V2)
+	full.run("add-upgrade", "v3", built.chain.V3)
+	ctx = full.start(ctx)
+	full.checkUpgraded(ctx, v2, v3)
+	checkAgree(t, ctx, []*node{validator, full})
+	full.stop()
+	validator.stop()
+}
+
+// TestValidatorDownOverUpgrade: a validator that was down over the height upgrades when it is started, by itself. There
+// are four, because three would need all of them: nothing would happen without the one that is down.
+func TestValidatorDownOverUpgrade(t *testing.T) {
+	ctx, nw := layOut(t, network.Config{Validators: 4, VotingPeriod: 4 * time.Second})
+	var nodes []*node
+	for _, n := range nw.Nodes {
+		h := home(t, n)
+		h.run("init", built.chain.V1)
+		h.run("add-upgrade", "v2", built.chain.V2)
+		nodes = append(nodes, h)
+	}
+	late, others := nodes[3], nodes[:3]
+	lateCtx := late.start(ctx)
+	for _, n := range others {
+		ctx = n.start(ctx)
+	}
+	check(t, late.Node.WaitHeight(lateCtx, 2))
+	plan := schedule(t, ctx, nw, built.chain.V1, "v2")
+	late.stop()
+	if _, err := os.Stat(late.Node.UpgradeInfo()); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the validator was not stopped before the height: %v", err)
+	}
+
+	for _, n := range others {
+		n.checkUpgraded(ctx, plan)
+	}
+	if got := late.current(); got != "genesis" {
+		t.Fatalf("current of the validator that is down -> %s, want genesis", got)
+	}
+	ctx = late.start(ctx)
+	late.checkUpgraded(ctx, plan)
+	checkAgree(t, ctx, nodes)
+}
+
+// TestUnplanned: what governance didn't plan. A patch release by height alone, with the same version as there is no
+// plan in the state of the chain; then an upgrade whose binary is missing at its height; then one during which
+// solstice is killed.
+func TestUnplanned(t *testing.T) {
+	ctx, nw := layOut(t, network.Config{VotingPeriod: 3 * time.Second, BlockTime: 250 * time.Millisecond})
+	h := home(t, nw.Nodes[0])
+	h.run("init", built.chain.V1)
+	running := h.start(ctx)
+	check(t, h.Node.WaitHeight(running, 1))
+
+	height, err := h.Node.AppHeight(running)
+	check(t, err)
+	fix := network.Plan{Name: "fix", Height: height + 8}
+	h.run("add-upgrade", fix.Name, built.chain.V1, "--upgrade-height", fmt.Sprint(fix.Height))
+	status, err := h.Status(running)
+	check(t, err)
+	if len(status.Pending) != 1 || status.Pending[0].Name != fix.Name || status.Pending[0].Height != fix.Height {
+		t.Errorf("pending = %+v, want %s at %d", status.Pending, fix.Name, fix.Height)
+	}
+	check(t, h.Node.WaitHeight(running, fix.Height-3))
+	current := h.current()
+	if height, err := h.Node.AppHeight(running); err == nil && height < fix.Height-1 && current != "genesis" {
+		t.Errorf("current -> %s at height %d, want genesis", current, height)
+	}
+	h.checkUpgraded(running, fix)
+	if got := h.lastHeightBefore("upgrading plan=fix"); got < fix.Height-1 || got > fix.Height+2 {
+		t.Errorf("last height of the old binary = %d, want about %d", got, fix.Height-1)
+	}
+	h.checkEntry(running, "v1:")
+
+	plan := schedule(t, running, nw, built.chain.V1, "v2")
+	status, err = h.WaitStatus(running, func(s Status) bool { return s.Waiting != "" })
+	check(t, err)
+	for _, want := range []string{"v2", "no such file"} {
+		if !strings.Contains(status.Waiting, want) {
+			t.Errorf("waiting = %q, want %q in it", status.Waiting, want)
+		}
+	}
+	if got, err := h.Node.AppHeight(running); err != nil || got != plan.Height-1 {
+		t.Errorf("height of the halted node = %d, %v, want %d and an answer", got, err, plan.Height-1)
+	}
+	h.run("add-upgrade", "v2", built.chain.V2)
+	h.checkUpgraded(running, plan)
+	h.checkEntry(running, "v2:")
+
+	h.run("add-upgrade", "v3", built.chain.V3)
+	plan = schedule(t, running, nw, built.chain.V2, "v3")
+	check(t, Wait(running, func() (bool, error) {
+		content, err := os.ReadFile(h.Node.UpgradeInfo())
+		return strings.Contains(string(content), `"v3"`), err
+	}))
+	h.process.Kill()
+	running = h.start(ctx)
+	h.checkUpgraded(running, plan)
+	h.checkOneNode(running)
+	h.stop()
+}
+
+// schedule lets the chain decide on an upgrade, some blocks later than it has to be: the machine may be busy.
+func schedule(t *testing.T, ctx context.Context, nw *network.Network, chain, name string) network.Plan {
+	t.Helper()
+	height, err := nw.NextUpgradeHeight(ctx)
+	check(t, err)
+	proposal, err := nw.ProposeUpgrade(ctx, chain, name, height+6, "")
+	check(t, err)
+	check(t, nw.Vote(ctx, chain, proposal))
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	plan, err := nw.WaitPlan(ctx, name)
+	check(t, err)
+	return plan
+}
+
+// node is a home under solstice in a test.
+type node struct {
+	Home
+	t       *testing.T
+	process *Process
+}
+
+// layOut lays out a network, and gives the test its time.
+func layOut(t *testing.T, config network.Config) (context.Context, *network.Network) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs a real chain")
+	}
+	ctx, cancel := context.WithTimeout(built.ctx, 3*time.Minute)
+	t.Cleanup(cancel)
+	config.Dir, config.Chain = t.TempDir(), built.chain.V1
+	nw, err := network.New(ctx, config)
+	check(t, err)
+	return ctx, nw
+}
+
+// home puts a node under the solstice that was built. A failed test shows what they said last.
+func home(t *testing.T, n *network.Node) *node {
+	h := &node{Home: Home{Node: n, Solstice: built.solstice, Environ: []string{"TMPDIR=" + t.TempDir()}}, t: t}
+	t.Cleanup(func() {
+		if t.Failed() && h.process != nil {
+			t.Logf("solstice and its node said last, on %s:\n%s", n.Moniker, h.process.Tail(60))
+		}
+	})
+	return h
+}
+
+// run runs a command of solstice that must succeed.
+func (n *node) run(args ...string) {
+	n.t.Helper()
+	if _, err := n.Run(built.ctx, args...); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// start starts solstice and returns a context that ends with it. Whatever is left of it is killed at the end of the test.
+func (n *node) start(ctx context.Context) context.Context {
+	n.t.Helper()
+	process, err := n.Start(filepath.Join(filepath.Dir(n.Node.Home), n.Node.Moniker+".log"))
+	check(n.t, err)
+	n.process = process
+	ctx, cancel := process.While(ctx)
+	n.t.Cleanup(func() {
+		cancel()
+		if err := process.KillAll(); err != nil {
+			n.t.Error(err)
+		}
+	})
+	return ctx
+}
+
+// stop asks solstice to end, which it does well.
+func (n *node) stop() {
+	n.t.Helper()
+	if code, err := n.process.Stop(20 * time.Second); err != nil || code != 0 {
+		n.t.Errorf("exit status of solstice on %s after SIGTERM = %d, %v, want 0", n.Node.Moniker, code, err)
+	}
+}
+
+// current is where the link points to.
+func (n *node) current() string {
+	n.t.Helper()
+	current, err := n.Current()
+	check(n.t, err)
+	return current
+}
+
+// upgradeByGovernance lets the chain decide on an upgrade and checks that solstice carries it out.
+func (n *node) upgradeByGovernance(ctx context.Context, nw *network.Network, chain, name string) network.Plan {
+	n.t.Helper()
+	check(n.t, n.Node.WaitHeight(ctx, 2))
+	plan := schedule(n.t, ctx, nw, chain, name)
+	n.checkUpgraded(ctx, plan)
+	return plan
+}
+
+// checkUpgraded waits until these upgrades are confirmed, checks what they have left behind, and that the chain goes on.
+func (n *node) checkUpgraded(ctx context.Context, plans ...network.Plan) {
+	n.t.Helper()
+	last := plans[len(plans)-1]
+	status, err := n.WaitStatus(ctx, func(s Status) bool { return s.Confirmed(last.Name) })
+	check(n.t, err)
+	for _, plan := range plans {
+		n.checkUpgrade(status, plan)
+	}
+	if status.Waiting != "" || status.Doing != nil || status.Node == nil {
+		n.t.Errorf("status after the upgrade = %+v, want a node and nothing else to do", status)
+	}
+	if got, want := n.current(), "upgrades/"+last.Name; got != want {
+		n.t.Errorf("current -> %s, want %s", got, want)
+	}
+	check(n.t, n.Node.WaitHeight(ctx, last.Height+2))
+}
+
+// checkUpgrade checks one upgrade's record and backup.
+func (n *node) checkUpgrade(status Status, plan network.Plan) {
+	n.t.Helper()
+	if !status.Confirmed(plan.Name) {
+		n.t.Errorf("upgrades = %+v, want %s confirmed", status.Upgrades, plan.Name)
+		return
+	}
+	u := status.Upgrade(plan.Name)
+	n.t.Logf("%s: %s at %d stood still %.3f s, ours %.3f s, migration %.3f s; steps %v", n.Node.Moniker, u.Name, u.Height,
+		u.Standing.Total, u.Standing.Ours, u.Standing.Migration, u.Steps)
+	if s := u.Standing; u.Height != plan.Height || s.Ours <= 0 || s.Migration <= 0 || s.Total < s.Ours+s.Migration {
+		n.t.Errorf("upgrade = %+v, want height %d, and the two parts of the standing within its whole", u, plan.Height)
+	}
+	var steps []string
+	for _, step := range u.Steps {
+		if !slices.Contains(steps, step.Name) { // after a kill the node is stopped once more
+			steps = append(steps, step.Name)
+		}
+	}
+	if want := []string{"stop", "plan", "backup", "script", "pre-upgrade", "switch", "start"}; !slices.Equal(steps, want) {
+		n.t.Errorf("steps = %v, want %v", steps, want)
+	}
+	backups, err := filepath.Glob(filepath.Join(n.Node.Home, fmt.Sprintf("data-backup-%s-%d-*", plan.Name, plan.Height)))
+	check(n.t, err)
+	if len(backups) != 1 {
+		n.t.Errorf("backups = %q, want one", backups)
+	} else if _, err := os.Stat(filepath.Join(backups[0], "application.db")); err != nil {
+		n.t.Errorf("backup: %v", err)
+	}
+}
+
+// lastHeightBefore is the last height that the node committed before a line in the log.
+func (n *node) lastHeightBefore(line string) int64 {
+	n.t.Helper()
+	before, _, found := strings.Cut(n.process.Tail(1e6), line)
+	heights := regexp.MustCompile(`committed state .*\bheight=(\d+)`).FindAllStringSubmatch(before, -1)
+	if !found || len(heights) == 0 {
+		n.t.Fatalf("no line with %q and a height before it in the log", line)
+	}
+	height, err := strconv.ParseInt(heights[len(heights)-1][1], 10, 64)
+	check(n.t, err)
+	return height
+}
+
+// checkEntry checks the format of the ledger's first entry.
+func (n *node) checkEntry(ctx context.Context, prefix string) {
+	n.t.Helper()
+	got, err := n.Node.Store(ctx, "ledger", make([]byte, 8))
+	check(n.t, err)
+	if !strings.HasPrefix(string(got), prefix) {
+		n.t.Errorf("first entry = %q, want prefix %s", got, prefix)
+	}
+}
+
+// checkOneNode checks that one process works on the home besides solstice, and that it is the one solstice knows.
+func (n *node) checkOneNode(ctx context.Context) {
+	n.t.Helper()
+	status, err := n.Status(ctx)
+	check(n.t, err)
+	if status.Node == nil {
+		n.t.Fatal("solstice knows no node")
+	}
+	want := []string{fmt.Sprint(status.Node.PID)}
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	check(n.t, err)
+	var got []string
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		args := strings.Split(string(content), "\x00")
+		if filepath.Base(args[0]) == "chaind" && slices.Contains(args, n.Node.Home) {
+			got = append(got, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	if !slices.Equal(got, want) {
+		n.t.Errorf("nodes on the home = %v, want %v", got, want)
+	}
+}
+
+// checkAgree checks that all nodes have the same block, and by it the same state, at a height that is still to come.
+func checkAgree(t *testing.T, ctx context.Context, nodes []*node) {
+	t.Helper()
+	height, err := nodes[0].Node.AppHeight(ctx)
+	check(t, err)
+	height += 3
+	var want network.Block
+	for i, n := range nodes {
+		check(t, n.Node.WaitHeight(ctx, height))
+		got, err := n.Node.Block(ctx, height)
+		check(t, err)
+		if i == 0 {
+			want = got
+		}
+		if got != want || got.AppHash == "" {
+			t.Errorf("block %d of %s = %+v, want %+v", height, n.Node.Moniker, got, want)
+		}
+	}
+}
+
+// check ends the test on an error.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
