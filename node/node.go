@@ -1,7 +1,7 @@
 // Package node asks a running node how far it is.
 //
 // Nothing has to be enabled for it: the address of the CometBFT RPC is found where the node itself
-// finds it. An answer is bounded in time by the caller and in size here; a node that is down, slow or
+// finds it; gRPC is for a node without one. An answer is bounded in time by the caller and in size here; a node that is down, slow or
 // speaks garbage gives an error and nothing else. One question is one request: there is no state.
 package node
 
@@ -33,7 +33,7 @@ var ErrNoAddress = errors.New("the node has no RPC address")
 // Client asks one node. The zero value knows no address.
 type Client struct {
 	rpc  *endpoint // nil without RPC
-	grpc *endpoint // nil unless the operator named one
+	grpc *endpoint // nil with RPC, or without an address from the operator
 }
 
 // endpoint is one address and the way to it.
@@ -44,14 +44,17 @@ type endpoint struct {
 
 // Find returns a client for the node that runs with these arguments and environment. The RPC address comes from
 // --rpc.laddr, else NAME_RPC_LADDR (the SDK reads its environment under the binary's name), else
-// config/config.toml. A node without any of these has no RPC. grpc is DAEMON_GRPC_ADDRESS or empty.
+// config/config.toml. A node without any of these has no RPC; it is asked by gRPC, if grpc (DAEMON_GRPC_ADDRESS) is not
+// empty.
 func Find(home solstice.Home, args []string, getenv func(string) string, grpc string) *Client {
 	c := &Client{}
 	laddr := rpcAddress(home, args, getenv)
 	if laddr.address != "" {
 		c.rpc = dial(laddr.address, laddr.tls, false)
 	}
-	if grpc != "" {
+	// An RPC address is the node's own. The gRPC address may be the one that Cosmovisor's init writes into every
+	// configuration, localhost:9090, and another chain's node may answer there.
+	if c.rpc == nil && grpc != "" {
 		address, secure := strings.CutPrefix(grpc, "https://")
 		c.grpc = dial(strings.TrimPrefix(address, "http://"), secure, true)
 	}
@@ -59,22 +62,20 @@ func Find(home solstice.Home, args []string, getenv func(string) string, grpc st
 }
 
 // Committed returns the height of the last block that the application has committed. At a halt for an upgrade at
-// height H it is H-1 (CHAIN.md). A gRPC address that the operator named is asked first.
+// height H it is H-1 (seen on SDK v0.54 and v0.55).
 func (c *Client) Committed(ctx context.Context) (int64, error) {
-	if c.grpc != nil {
+	switch {
+	case c.rpc != nil:
+		return c.rpc.abciInfo(ctx)
+	case c.grpc != nil:
 		height, err := c.grpc.latestBlock(ctx)
-		if err == nil {
-			// The block is stored and may not be executed yet; the one before it is.
-			return max(height-1, 0), nil
-		}
-		if c.rpc == nil {
+		if err != nil {
 			return 0, err
 		}
+		// The block is stored and may not be executed yet; the one before it is.
+		return max(height-1, 0), nil
 	}
-	if c.rpc == nil {
-		return 0, ErrNoAddress
-	}
-	return c.rpc.abciInfo(ctx)
+	return 0, ErrNoAddress
 }
 
 // abciInfo reads last_block_height of /abci_info.

@@ -178,16 +178,19 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
-// TestGRPCDownAsksRPC: the address that the operator named is asked first, not only.
-func TestGRPCDownAsksRPC(t *testing.T) {
+// TestRPCBeforeGRPC: the RPC address is certainly this node's; at the gRPC address another's may answer.
+func TestRPCBeforeGRPC(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"result":{"response":{"last_block_height":"7"}}}`)
 	}))
 	defer server.Close()
-	address := "tcp://" + strings.TrimPrefix(server.URL, "http://")
-	got, err := Find(home(t, ""), []string{"--rpc.laddr=" + address}, noEnv, "127.0.0.1:1").Committed(t.Context())
+	address := strings.TrimPrefix(server.URL, "http://")
+	got, err := Find(home(t, ""), []string{"--rpc.laddr=tcp://" + address}, noEnv, "127.0.0.1:1").Committed(t.Context())
 	if got != 7 || err != nil {
 		t.Errorf("Committed = %d, %v", got, err)
+	}
+	if _, err = Find(home(t, ""), []string{"--rpc.laddr=tcp://127.0.0.1:1"}, noEnv, address).Committed(t.Context()); err == nil {
+		t.Error("the gRPC address was asked although the node has an RPC")
 	}
 }
 
