@@ -15,6 +15,9 @@ import (
 	"solstice"
 )
 
+// lockFile takes the place of the folder where a folder can't be locked.
+const lockFile = ".solstice.lock"
+
 // lockHome makes sure that one supervisor and one node work on a home.
 //
 // The lock on the folder cosmovisor/ is the supervisor's, and ends with it. The lock on the node's home is handed
@@ -64,6 +67,14 @@ func (s *Supervisor) lock(folder string, patience time.Duration, waiting func())
 		if err == nil {
 			return f, nil
 		}
+		if errors.Is(err, unix.EBADF) && f.Name() == folder {
+			// NFS locks only what is open for writing (nfs(5)), which a folder never is.
+			f.Close()
+			if f, err = os.OpenFile(filepath.Join(folder, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
 			f.Close()
 			return nil, err
@@ -74,8 +85,10 @@ func (s *Supervisor) lock(folder string, patience time.Duration, waiting func())
 		}
 		select {
 		case sig := <-s.Signals:
-			f.Close()
-			return nil, stoppedError{sig}
+			if endsUs(sig) {
+				f.Close()
+				return nil, stoppedError{sig}
+			}
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -104,7 +117,7 @@ func holders(folder string) string {
 	}
 	var pids []string
 	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err != nil || target != real {
+		if target, err := os.Readlink(fd); err != nil || target != real && target != filepath.Join(real, lockFile) {
 			continue
 		}
 		parts := strings.Split(fd, "/") // "", proc, PID, fd, N

@@ -146,6 +146,16 @@ func TestSecondSupervisorIsRefused(t *testing.T) {
 	}
 }
 
+// link makes a command's program known under another name.
+func (h *testHome) link(cmd *exec.Cmd, name string) {
+	h.Helper()
+	path := filepath.Join(h.dir, name)
+	if err := os.Symlink(cmd.Path, path); err != nil && !os.IsExist(err) {
+		h.Fatal(err)
+	}
+	cmd.Path = path
+}
+
 // TestNodeLeftBehindIsWaitedFor: a node that takes its time to stop after its supervisor was killed keeps the next
 // supervisor waiting.
 func TestNodeLeftBehindIsWaitedFor(t *testing.T) {
@@ -314,9 +324,9 @@ echo "pid1 is $(cat /proc/1/comm), zombies: $(cat /proc/[0-9]*/stat | grep -c ')
 		t.Skip("needs root and unshare for a process namespace")
 	}
 	cmd := h.command("run", "start")
-	solstice := filepath.Join(h.dir, "solstice")
-	h.check(os.Symlink(cmd.Path, solstice))
-	cmd.Path, cmd.Args = unshare, []string{"unshare", "-p", "-f", "--kill-child", "--mount-proc", solstice, "run", "start"}
+	h.link(cmd, "solstice")
+	cmd.Args = []string{"unshare", "-p", "-f", "--kill-child", "--mount-proc", cmd.Path, "run", "start"}
+	cmd.Path = unshare
 	cmd.Env = append(cmd.Env, "DAEMON_NAME=script")
 	if output, err := cmd.Output(); err != nil {
 		t.Fatalf("%v: %s", err, output)
