@@ -2,8 +2,10 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"solstice/node"
 	"solstice/upgrade"
 	"solstice/watch"
 )
@@ -14,6 +16,7 @@ const (
 	askNear     = 100 * time.Millisecond // when a plan is known, and not yet how fast the chain is
 	askPending  = time.Second            // when a plan is known
 	askIdle     = 5 * time.Second        // else
+	farAhead    = 1000                   // blocks; how soon it is asked does not depend on how many more there are
 	recordEvery = 30 * time.Second       // how often the height is written to disk
 )
 
@@ -59,6 +62,11 @@ func (s *Supervisor) ask(q *question) {
 		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 		defer cancel()
 		height, err := s.Node.Committed(ctx)
+		// An RPC that is not up yet is given all the time that there is before a plan is due without its word.
+		for q.aboutPlan && err != nil && !errors.Is(err, node.ErrNoAddress) && ctx.Err() == nil {
+			time.Sleep(askFirst)
+			height, err = s.Node.Committed(ctx)
+		}
 		s.answers <- answer{q, height, err}
 	}()
 }
@@ -117,7 +125,7 @@ func (s *Supervisor) pace(d upgrade.Decision) time.Duration {
 	}
 	for _, p := range d.Pending {
 		// Half of the way to it, as fast as the chain is now: a node that syncs makes many blocks a second.
-		ahead := time.Duration(p.Height - 1 - s.heard.Committed)
+		ahead := time.Duration(min(p.Height-1-s.heard.Committed, farAhead))
 		switch {
 		case s.heard.Known && s.blockTime > 0:
 			pace = min(pace, max(ahead*s.blockTime/2, askFirst))
