@@ -32,7 +32,7 @@ func addUpgradeCommand(configPath *string) *cobra.Command {
 
 With --upgrade-height the upgrade takes place at that height without a decision of the chain: the node is stopped when
 the block before it is committed.`,
-		Args: cobra.ExactArgs(2),
+		Args: usage(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadChecked(*configPath)
 			if err != nil {
@@ -54,7 +54,7 @@ func addBatchCommand(configPath *string) *cobra.Command {
 		Short: "Put several binaries in place and plan each at its height",
 		Long: `Put several binaries in place and plan each at its height, as add-upgrade --force --upgrade-height does for one.
 A list replaces the one before it. A CSV file has one NAME,PATH,HEIGHT a line and no header.`,
-		Args: cobra.NoArgs,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadChecked(*configPath)
 			if err != nil {
@@ -231,7 +231,7 @@ func ejectCommand(configPath *string) *cobra.Command {
 		Short: "Leave the home to Cosmovisor: write your own plans where it keeps them",
 		Long: `Make ready for going back to Cosmovisor. The plans that you added with a height are written where Cosmovisor keeps them,
 and the current link is made absolute, which every version of it can follow. Everything else is as it needs it anyway.`,
-		Args: cobra.NoArgs,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadChecked(*configPath)
 			if err != nil {

@@ -261,10 +261,12 @@ func setTimeFormat(field reflect.Value, name, text string) error {
 // already.
 func (c *Config) check() error {
 	faults := c.checkNames()
+	var hints []string
 	if filepath.IsAbs(c.Home) {
 		root := c.home(nil).Root()
 		if info, err := os.Stat(root); err != nil {
 			faults = append(faults, fmt.Errorf("the folder with the binaries is missing: %w", err))
+			hints = append(hints, "lay it out with: solstice init PATH-OF-THE-NODE'S-BINARY")
 		} else if !info.IsDir() {
 			faults = append(faults, fmt.Errorf("%s is not a directory", root))
 		}
@@ -278,7 +280,7 @@ func (c *Config) check() error {
 			faults = append(faults, fmt.Errorf("DAEMON_DATA_BACKUP_DIR must be a directory: %s", c.BackupDir))
 		}
 	}
-	return joinRefusals(faults)
+	return joinRefusals(faults, hints...)
 }
 
 // checkNames checks what even a home that is not there yet needs.
@@ -311,16 +313,19 @@ func (c *Config) home(args []string) solstice.Home {
 // loadChecked is what commands begin with that need a home.
 func loadChecked(path string) (*Config, error) {
 	c, err := loadConfig(path)
-	if err == nil {
-		err = c.check()
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	return c, c.check()
 }
 
 // joinRefusals makes one refusal out of many faults, a line each.
-func joinRefusals(faults []error) error {
+func joinRefusals(faults []error, hints ...string) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	return &solstice.RefusedError{Reason: errors.Join(faults...).Error(), Hint: "see all settings and where they come from: solstice config"}
+	if len(hints) == 0 {
+		hints = []string{"see all settings and where they come from: solstice config"}
+	}
+	return &solstice.RefusedError{Reason: errors.Join(faults...).Error(), Hint: strings.Join(hints, "\n")}
 }

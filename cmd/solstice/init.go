@@ -26,7 +26,7 @@ func initCommand(configPath *string) *cobra.Command {
 		Short: "Lay out the folder cosmovisor/ with the binary at PATH as the first one",
 		Long: `Lay out DAEMON_HOME/cosmovisor: copy the binary at PATH to genesis/bin, unless one is there, make the current link,
 and write config.toml. What is there already is kept. Needs DAEMON_HOME and DAEMON_NAME only.`,
-		Args: cobra.ExactArgs(1),
+		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadConfig(*configPath)
 			if err != nil {

@@ -20,9 +20,7 @@ var version = ""
 func main() { os.Exit(run()) }
 
 func run() int {
-	root := newRoot()
-	err := root.Execute()
-	return report(os.Stderr, err)
+	return report(os.Stderr, newRoot().Execute())
 }
 
 // exitError ends solstice with a code and says nothing more.
@@ -83,11 +81,12 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		SilenceErrors:    true,
 		SilenceUsage:     true,
 		TraverseChildren: true, // so that -c FILE before run is ours, and everything after run is the node's
-		Args:             cobra.NoArgs,
+		Args:             usage(cobra.NoArgs),
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(os.Stdout)
 	root.SetErr(os.Stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return refuseUsage(cmd, err) })
 	root.PersistentFlags().StringVarP(&configPath, "cosmovisor-config", "c", "", "configuration `file` (default DAEMON_HOME/cosmovisor/solstice.toml, if it exists)")
 	root.AddCommand(
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath),
@@ -95,6 +94,31 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		ejectCommand(&configPath), versionCommand(&configPath),
 	)
 	return root
+}
+
+// usage makes a refusal of arguments that a command can't take.
+func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if err := args(cmd, given); err != nil {
+			return refuseUsage(cmd, err)
+		}
+		return nil
+	}
+}
+
+func refuseUsage(cmd *cobra.Command, err error) error {
+	return &solstice.RefusedError{Reason: err.Error(), Hint: "see how it is called: " + cmd.CommandPath() + " --help"}
+}
+
+// outputFlag adds --output to a command. Its value is text or json.
+func outputFlag(cmd *cobra.Command) (asJSON func() (bool, error)) {
+	output := cmd.Flags().StringP("output", "o", "text", "text or json")
+	return func() (bool, error) {
+		if *output != "text" && *output != "json" {
+			return false, refuseUsage(cmd, fmt.Errorf("--output is text or json, not %q", *output))
+		}
+		return *output == "json", nil
+	}
 }
 
 // ownVersion is the version of this program.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,35 +20,34 @@ import (
 )
 
 func configCommand(configPath *string) *cobra.Command {
-	var output string
+	var asJSON func() (bool, error)
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print every setting, its value and where it comes from",
-		Args:  cobra.NoArgs,
+		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(*configPath)
-			if err == nil {
-				err = c.check()
+			json, err := asJSON()
+			if err != nil {
+				return err
 			}
-			w := cmd.OutOrStdout()
-			if output == "json" {
-				if err := c.printJSON(w); err != nil {
-					return err
-				}
+			c, fault := loadChecked(*configPath)
+			if json {
+				err = c.printJSON(cmd.OutOrStdout())
 			} else {
-				c.printText(w)
+				err = c.printText(cmd.OutOrStdout())
 			}
-			return err // after what there is to see
+			return errors.Join(err, fault) // after what there is to see
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	asJSON = outputFlag(cmd)
 	return cmd
 }
 
-func (c *Config) printText(w io.Writer) {
+func (c *Config) printText(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "Configurable Values:")
 	for name, field := range c.settings() {
-		fmt.Fprintf(w, "  %-36s %s\n", name+": "+show(field.Value), "("+c.origins[name]+")")
+		fmt.Fprintf(w, "  %s: %s\t(%s)\n", name, show(field.Value), c.origins[name])
 	}
 	home := c.home(nil)
 	fmt.Fprintln(w, "Derived Values:")
@@ -60,6 +60,7 @@ func (c *Config) printText(w io.Writer) {
 	for _, key := range c.unknown {
 		fmt.Fprintf(w, "No such setting: %s (%s)\n", key, c.file)
 	}
+	return w.Flush()
 }
 
 func (c *Config) printJSON(w io.Writer) error {
@@ -71,9 +72,14 @@ func (c *Config) printJSON(w io.Writer) error {
 	for name, field := range c.settings() {
 		values[name] = value{show(field.Value), c.origins[name]}
 	}
+	return printJSON(w, values)
+}
+
+// printJSON prints a document that people can read too.
+func printJSON(w io.Writer, document any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(values)
+	return enc.Encode(document)
 }
 
 func show(v reflect.Value) string {
@@ -99,7 +105,7 @@ func showUpgradeInfoCommand(configPath *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show-upgrade-info",
 		Short: "Print the plan file that the node wrote, and the plans that you added",
-		Args:  cobra.NoArgs,
+		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadChecked(*configPath)
 			if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -14,12 +13,16 @@ import (
 )
 
 func statusCommand(configPath *string) *cobra.Command {
-	var output string
+	var asJSON func() (bool, error)
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what runs, how far it is, what is pending, and the last upgrades",
-		Args:  cobra.NoArgs,
+		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			json, err := asJSON()
+			if err != nil {
+				return err
+			}
 			c, err := loadChecked(*configPath)
 			if err != nil {
 				return err
@@ -28,16 +31,13 @@ func statusCommand(configPath *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := cmd.OutOrStdout()
-			if output == "json" {
-				enc := json.NewEncoder(w)
-				enc.SetIndent("", "  ")
-				return enc.Encode(status)
+			if json {
+				return printJSON(cmd.OutOrStdout(), status)
 			}
-			return printStatus(w, status)
+			return printStatus(cmd.OutOrStdout(), status)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	asJSON = outputFlag(cmd)
 	return cmd
 }
 
