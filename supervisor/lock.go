@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,28 +22,55 @@ const lockFile = ".solstice.lock"
 // lockHome makes sure that one supervisor and one node work on a home.
 //
 // The lock on the folder cosmovisor/ is the supervisor's, and ends with it. The lock on the node's home is handed
-// down to the node: after a supervisor that was killed it lasts until the node has ended too. The folders
-// themselves are locked, so nothing has to be written.
+// over to the node at its start and taken back at its end: whatever happens to the supervisor, it lasts until the node and
+// all that it started have ended. The folders themselves are locked, so nothing has to be written.
 //
 // A second supervisor is refused at once. A node that is left over was told by the kernel to stop when its
-// supervisor died, and is given patience to do so.
+// supervisor died, and is given the grace to do so.
 func (s *Supervisor) lockHome() error {
-	supervised, err := s.lock(s.Home.Root(), 500*time.Millisecond, nil)
+	supervised, err := lock(s.Home.Root(), 500*time.Millisecond, s.Signals, nil)
 	if err != nil {
 		return refusedLock(err, s.Home.Root(), "another solstice supervises this home",
 			"look at it with: solstice status")
 	}
-	runs, err := s.lock(s.Home.Node, max(s.Grace, time.Second), func() {
-		s.Log.Info("the node of an earlier solstice still runs; waiting for its end", "pid", holders(s.Home.Node), "at most", s.Grace)
+	nodeLock, err := lock(s.Home.Node, max(s.Grace, time.Second), s.Signals, func() {
+		s.Log.Info("the node of an earlier solstice still runs; waiting for its end", "pid", list(holders(s.Home.Node)), "at most", s.Grace)
+		signalAll(holders(s.Home.Node), syscall.SIGTERM)
 	})
 	if err != nil {
 		supervised.Close()
 		return refusedLock(err, s.Home.Node, "the node of an earlier solstice still runs on this home",
-			"stop it with: kill "+holders(s.Home.Node))
+			"stop it with: kill -KILL "+list(holders(s.Home.Node)))
 	}
-	s.supervised, s.nodeLock = supervised, runs
+	s.supervised, s.nodeLock = supervised, nodeLock
 	return nil
 }
+
+// regainLock takes the lock on the node's home back after the node's process has ended. Who still has it is what the
+// node left behind, such as the real node below a wrapper script: it is told to stop, and killed when patience is over.
+// Nothing may be started on the home before that.
+func (s *Supervisor) regainLock(patience time.Duration, signals <-chan os.Signal) error {
+	if s.nodeLock != nil {
+		return nil
+	}
+	nodeLock, err := lock(s.Home.Node, patience, signals, func() {
+		s.Log.Warn("the node has left processes behind; they are told to stop", "pid", list(holders(s.Home.Node)))
+		signalAll(holders(s.Home.Node), syscall.SIGTERM)
+	})
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		s.Log.Warn("what the node left behind has not ended in time; killing it", "pid", list(holders(s.Home.Node)), "after", patience)
+		signalAll(holders(s.Home.Node), syscall.SIGKILL)
+		nodeLock, err = lock(s.Home.Node, killPatience, signals, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("what the node left behind still holds %s: %w", s.Home.Node, err)
+	}
+	s.nodeLock = nodeLock
+	return nil
+}
+
+// killPatience is how long a killed process may take to be gone: one that waits for its disk takes a while.
+const killPatience = 30 * time.Second
 
 // Hold keeps supervisors and nodes away from a home until release is called. It is refused while one is there.
 func Hold(home solstice.Home) (release func(), err error) {
@@ -57,7 +85,7 @@ func Hold(home solstice.Home) (release func(), err error) {
 }
 
 // lock takes the lock on a folder, trying for as long as patience lasts. waiting is called once if it has to wait.
-func (s *Supervisor) lock(folder string, patience time.Duration, waiting func()) (*os.File, error) {
+func lock(folder string, patience time.Duration, signals <-chan os.Signal, waiting func()) (*os.File, error) {
 	f, err := os.Open(folder)
 	if err != nil {
 		return nil, err
@@ -75,21 +103,21 @@ func (s *Supervisor) lock(folder string, patience time.Duration, waiting func())
 			}
 			continue
 		}
+		if waiting != nil && errors.Is(err, unix.EWOULDBLOCK) {
+			waiting()
+			waiting = nil
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
 			f.Close()
 			return nil, err
 		}
-		if waiting != nil {
-			waiting()
-			waiting = nil
-		}
 		select {
-		case sig := <-s.Signals:
+		case sig := <-signals:
 			if endsUs(sig) {
 				f.Close()
 				return nil, stoppedError{sig}
 			}
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
@@ -102,30 +130,38 @@ func refusedLock(err error, folder, reason, hint string) error {
 	case !errors.Is(err, unix.EWOULDBLOCK):
 		return &solstice.RefusedError{Reason: fmt.Sprintf("lock %s: %v", folder, err)}
 	}
-	if pids := holders(folder); pids != "" {
-		reason += " (pid " + pids + ")"
+	if pids := holders(folder); len(pids) > 0 {
+		reason += " (pid " + list(pids) + ")"
 	}
 	return &solstice.RefusedError{Reason: reason + ": " + folder, Hint: hint}
 }
 
-// holders returns the process numbers that hold the lock on a folder, as far as /proc shows them.
-func holders(folder string) string {
+// holders returns the other processes that hold the lock on a folder, as far as /proc shows them.
+func holders(folder string) []int {
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	real, err := filepath.EvalSymlinks(folder)
 	if err != nil {
-		return ""
+		return nil
 	}
-	var pids []string
+	var pids []int
 	for _, fd := range fds {
 		if target, err := os.Readlink(fd); err != nil || target != real && target != filepath.Join(real, lockFile) {
 			continue
 		}
 		parts := strings.Split(fd, "/") // "", proc, PID, fd, N
-		pid, number := parts[2], parts[4]
-		info, err := os.ReadFile(filepath.Join("/proc", pid, "fdinfo", number))
-		if err == nil && strings.Contains(string(info), "FLOCK") && pid != strconv.Itoa(os.Getpid()) {
+		info, err := os.ReadFile(filepath.Join("/proc", parts[2], "fdinfo", parts[4]))
+		pid, _ := strconv.Atoi(parts[2])
+		if err == nil && strings.Contains(string(info), "FLOCK") && pid != os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}
-	return strings.Join(pids, " ")
+	return pids
+}
+
+func list(pids []int) string { return strings.Trim(fmt.Sprint(pids), "[]") }
+
+func signalAll(pids []int, sig syscall.Signal) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, sig) // it may have ended just now
+	}
 }

@@ -18,12 +18,18 @@ type stopper struct {
 func (n stopper) Locks() []*os.File { return []*os.File{n.s.nodeLock} }
 
 // Stop ends the node: it is given HaltWait to end by itself, is asked by SIGTERM, and killed after Grace. It
-// returns when the process has ended, whatever ctx says: an upgrade that is called off must not leave a node behind
-// that nobody waits for.
+// returns when the process and what it left behind have ended, whatever ctx says: an upgrade that is called off must not
+// leave a node behind that nobody waits for.
 func (n stopper) Stop(ctx context.Context) error {
-	if n.process == nil {
-		return nil
+	if n.process != nil {
+		if err := n.end(); err != nil {
+			return err
+		}
 	}
+	return n.s.regainLock(n.s.Grace, nil)
+}
+
+func (n stopper) end() error {
 	if n.s.HaltWait > 0 && n.endsWithin(n.s.HaltWait) {
 		return nil
 	}

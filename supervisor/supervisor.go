@@ -50,29 +50,30 @@ type Supervisor struct {
 	Upgrade             upgrade.Options
 
 	// Owned by Run.
-	supervised, nodeLock *os.File
-	process              *child.Process // nil while no node runs
-	ended                <-chan struct{}
-	last                 *child.End     // how the node ended that ran last; nil before the first and after an upgrade
-	asked                os.Signal      // the end that somebody asked for; nil until then
-	planAt               watch.Stamp    // the plan file when the node was started
-	written              bool           // it has changed since
-	heard                upgrade.Height // from the node that runs, or ran last
-	heardAt              time.Time      // when it grew last
-	blockTime            time.Duration  // between the last blocks that were heard of; 0: not known
-	asking               *question      // not answered yet
-	answers              chan answer
-	recorded             time.Time      // when the height was last written to disk
-	watched              *upgrade.Watch // an upgrade whose first block is awaited
-	work                 chan error     // nil unless an upgrade is under way
-	stopWork             context.CancelCauseFunc
-	retry                *time.Timer // when to look again
-	said                 said        // what was told already
-	faultSince           time.Time   // when the plan file was first seen unreadable
-	failures             int         // of the node, in a row
-	restartAt            time.Time   // when it is started again; zero: not decided
-	probes               upgrade.Probes
-	probing              map[string]watch.Stamp
+	supervised *os.File       // the lock on the folder cosmovisor/
+	nodeLock   *os.File       // the lock on the node's home; nil while the node has it. An upgrade's while it works
+	process    *child.Process // nil while no node runs
+	ended      <-chan struct{}
+	last       *child.End     // how the node ended that ran last; nil before the first and after an upgrade
+	asked      os.Signal      // the end that somebody asked for; nil until then
+	planAt     watch.Stamp    // the plan file when the node was started
+	written    bool           // it has changed since
+	heard      upgrade.Height // from the node that runs, or ran last
+	heardAt    time.Time      // when it grew last
+	blockTime  time.Duration  // between the last blocks that were heard of; 0: not known
+	asking     *question      // not answered yet
+	answers    chan answer
+	recorded   time.Time      // when the height was last written to disk
+	watched    *upgrade.Watch // an upgrade whose first block is awaited
+	work       chan error     // nil unless an upgrade is under way
+	stopWork   context.CancelCauseFunc
+	retry      *time.Timer // when to look again
+	said       said        // what was told already
+	faultSince time.Time   // when the plan file was first seen unreadable
+	failures   int         // of the node, in a row
+	restartAt  time.Time   // when it is started again; zero: not decided
+	probes     upgrade.Probes
+	probing    map[string]watch.Stamp
 
 	// Written by Run and its upgrade, read by those who ask for the status.
 	view  atomic.Pointer[view]
@@ -85,6 +86,7 @@ const (
 	settleTime  = 200 * time.Millisecond // how long a plan file may be half-written without a word
 	backoffMin  = time.Second
 	backoffMax  = time.Minute
+	forever     = 365 * 24 * time.Hour
 	steadyAfter = time.Minute // a node that ran so long starts a new row of failures
 )
 
@@ -107,8 +109,10 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	if err := s.lockHome(); err != nil {
 		return solstice.ExitRefused, err
 	}
-	defer s.supervised.Close()
-	defer s.nodeLock.Close()
+	defer func() {
+		s.nodeLock.Close() // no error if the node has it
+		s.supervised.Close()
+	}()
 	s.retry = time.NewTimer(0)
 	s.answers = make(chan answer, 1)
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
@@ -140,7 +144,9 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 				return solstice.ExitFailed, err
 			}
 		case <-s.ended:
-			s.nodeEnded()
+			if err := s.nodeEnded(); err != nil {
+				return solstice.ExitFailed, err
+			}
 		case <-planHints:
 			s.planChanged()
 		case <-manualHints: // the operator's list is read before each decision
@@ -316,7 +322,8 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err != nil {
 		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
 	}
-	s.process, s.ended, s.last = process, process.Done(), nil
+	s.nodeLock.Close()
+	s.process, s.ended, s.last, s.nodeLock = process, process.Done(), nil, nil
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
 	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: s.Args}})
@@ -389,7 +396,7 @@ func (s *Supervisor) signal(sig os.Signal) error {
 }
 
 // nodeEnded notes the end of the process. What follows from it is decided next.
-func (s *Supervisor) nodeEnded() {
+func (s *Supervisor) nodeEnded() error {
 	end := s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
 	if end.Signal == syscall.SIGHUP {
@@ -400,6 +407,13 @@ func (s *Supervisor) nodeEnded() {
 		s.recordHeight()
 	}
 	s.seePlanFile()
+	switch {
+	case s.work != nil:
+		return nil // its stop step takes the lock back
+	case s.asked != nil:
+		return s.regainLock(forever, s.Signals) // who asked for the end decides how long it may take
+	}
+	return s.regainLock(s.Grace, s.Signals)
 }
 
 func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }

@@ -179,6 +179,38 @@ func TestNodeLeftBehindIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestWrapperScript: where the binary is a script that runs the node as its child, a signal ends the script and not the
+// node. Nothing is started before the node has ended too.
+func TestWrapperScript(t *testing.T) {
+	h := newHome(t, `{"stop_time":300000000,"halt_exit":-1,"plans":[{"name":"v2","height":10}]}`, "upgrades/v2")
+	for _, dir := range []string{"genesis", "upgrades/v2"} {
+		dir = filepath.Join(h.dir, "cosmovisor", dir)
+		h.check(os.Rename(dir+"/bin", dir+"/real"))
+		h.write(strings.TrimPrefix(dir, h.dir)+"/bin/noded", "#!/bin/sh\n\"$(dirname $0)/../real/noded\" \"$@\"\n")
+	}
+	cmd := h.start("run", "start")
+	h.await("v2 start at 9", 1)
+	if log := h.log(); strings.Contains(log, "TWO") || !strings.Contains(log, "genesis stopped at 9") {
+		t.Error(log)
+	}
+	h.check(cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait()
+	if !strings.Contains(h.log(), "v2 stopped at") {
+		t.Errorf("solstice ended before the node:\n%s", h.log())
+	}
+
+	// Killed instead, solstice leaves the node to the next one, which ends it before it starts another.
+	cmd = h.start("run", "start")
+	h.await("v2 start at", 2)
+	h.check(cmd.Process.Kill())
+	_ = cmd.Wait()
+	h.start("run", "start")
+	h.await("v2 start at", 3)
+	if strings.Contains(h.log(), "TWO") {
+		t.Error(h.log())
+	}
+}
+
 // TestStubbornNodeLeftBehindIsNotJoined: a node that ignores SIGTERM outlives its supervisor; the next one refuses.
 func TestStubbornNodeLeftBehindIsNotJoined(t *testing.T) {
 	h := newHome(t, `{"ignore_term":true}`)
@@ -195,7 +227,7 @@ func TestStubbornNodeLeftBehindIsNotJoined(t *testing.T) {
 	if code := second.ProcessState.ExitCode(); code != 3 || !strings.Contains(stderr.String(), "error: the node of an earlier solstice still runs on this home (pid ") {
 		t.Errorf("exit code %d, %s", code, stderr.String())
 	}
-	if !regexp.MustCompile(`hint: stop it with: kill \d+\n`).MatchString(stderr.String()) {
+	if !regexp.MustCompile(`hint: stop it with: kill -KILL \d+\n`).MatchString(stderr.String()) {
 		t.Errorf("no hint: %s", stderr.String())
 	}
 }
