@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,8 +21,8 @@ const lockFile = ".solstice.lock"
 // lockHome makes sure that one supervisor and one node work on a home.
 //
 // The lock on the folder cosmovisor/ is the supervisor's, and ends with it. The lock on the node's home is handed
-// over to the node at its start and taken back at its end: whatever happens to the supervisor, it lasts until the node and
-// all that it started have ended. The folders themselves are locked, so nothing has to be written.
+// down to the node: after a supervisor that was killed it lasts until the node and all that it started have ended. The
+// folders themselves are locked, so nothing has to be written.
 //
 // A second supervisor is refused at once. A node that is left over was told by the kernel to stop when its
 // supervisor died, and is given the grace to do so.
@@ -35,7 +34,6 @@ func (s *Supervisor) lockHome() error {
 	}
 	nodeLock, err := lock(s.Home.Node, max(s.Grace, time.Second), s.Signals, func() {
 		s.Log.Info("the node of an earlier solstice still runs; waiting for its end", "pid", list(holders(s.Home.Node)), "at most", s.Grace)
-		signalAll(holders(s.Home.Node), syscall.SIGTERM)
 	})
 	if err != nil {
 		supervised.Close()
@@ -45,32 +43,6 @@ func (s *Supervisor) lockHome() error {
 	s.supervised, s.nodeLock = supervised, nodeLock
 	return nil
 }
-
-// regainLock takes the lock on the node's home back after the node's process has ended. Who still has it is what the
-// node left behind, such as the real node below a wrapper script: it is told to stop, and killed when patience is over.
-// Nothing may be started on the home before that.
-func (s *Supervisor) regainLock(patience time.Duration, signals <-chan os.Signal) error {
-	if s.nodeLock != nil {
-		return nil
-	}
-	nodeLock, err := lock(s.Home.Node, patience, signals, func() {
-		s.Log.Warn("the node has left processes behind; they are told to stop", "pid", list(holders(s.Home.Node)))
-		signalAll(holders(s.Home.Node), syscall.SIGTERM)
-	})
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		s.Log.Warn("what the node left behind has not ended in time; killing it", "pid", list(holders(s.Home.Node)), "after", patience)
-		signalAll(holders(s.Home.Node), syscall.SIGKILL)
-		nodeLock, err = lock(s.Home.Node, killPatience, signals, nil)
-	}
-	if err != nil {
-		return fmt.Errorf("what the node left behind still holds %s: %w", s.Home.Node, err)
-	}
-	s.nodeLock = nodeLock
-	return nil
-}
-
-// killPatience is how long a killed process may take to be gone: one that waits for its disk takes a while.
-const killPatience = 30 * time.Second
 
 // Hold keeps supervisors and nodes away from a home until release is called. It is refused while one is there.
 func Hold(home solstice.Home) (release func(), err error) {
@@ -159,9 +131,3 @@ func holders(folder string) []int {
 }
 
 func list(pids []int) string { return strings.Trim(fmt.Sprint(pids), "[]") }
-
-func signalAll(pids []int, sig syscall.Signal) {
-	for _, pid := range pids {
-		_ = syscall.Kill(pid, sig) // it may have ended just now
-	}
-}

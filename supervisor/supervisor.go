@@ -50,30 +50,29 @@ type Supervisor struct {
 	Upgrade             upgrade.Options
 
 	// Owned by Run.
-	supervised *os.File       // the lock on the folder cosmovisor/
-	nodeLock   *os.File       // the lock on the node's home; nil while the node has it. An upgrade's while it works
-	process    *child.Process // nil while no node runs
-	ended      <-chan struct{}
-	last       *child.End     // how the node ended that ran last; nil before the first and after an upgrade
-	asked      os.Signal      // the end that somebody asked for; nil until then
-	planAt     watch.Stamp    // the plan file when the node was started
-	written    bool           // it has changed since
-	heard      upgrade.Height // from the node that runs, or ran last
-	heardAt    time.Time      // when it grew last
-	blockTime  time.Duration  // between the last blocks that were heard of; 0: not known
-	asking     *question      // not answered yet
-	answers    chan answer
-	recorded   time.Time      // when the height was last written to disk
-	watched    *upgrade.Watch // an upgrade whose first block is awaited
-	work       chan error     // nil unless an upgrade is under way
-	stopWork   context.CancelCauseFunc
-	retry      *time.Timer // when to look again
-	said       said        // what was told already
-	faultSince time.Time   // when the plan file was first seen unreadable
-	failures   int         // of the node, in a row
-	restartAt  time.Time   // when it is started again; zero: not decided
-	probes     upgrade.Probes
-	probing    map[string]watch.Stamp
+	supervised, nodeLock *os.File
+	process              *child.Process // nil while no node runs
+	ended                <-chan struct{}
+	last                 *child.End     // how the node ended that ran last; nil before the first and after an upgrade
+	asked                os.Signal      // the end that somebody asked for; nil until then
+	planAt               watch.Stamp    // the plan file when the node was started
+	written              bool           // it has changed since
+	heard                upgrade.Height // from the node that runs, or ran last
+	heardAt              time.Time      // when it grew last
+	blockTime            time.Duration  // between the last blocks that were heard of; 0: not known
+	asking               *question      // not answered yet
+	answers              chan answer
+	recorded             time.Time      // when the height was last written to disk
+	watched              *upgrade.Watch // an upgrade whose first block is awaited
+	work                 chan error     // nil unless an upgrade is under way
+	stopWork             context.CancelCauseFunc
+	retry                *time.Timer // when to look again
+	said                 said        // what was told already
+	faultSince           time.Time   // when the plan file was first seen unreadable
+	failures             int         // of the node, in a row
+	restartAt            time.Time   // when it is started again; zero: not decided
+	probes               upgrade.Probes
+	probing              map[string]watch.Stamp
 
 	// Written by Run and its upgrade, read by those who ask for the status.
 	view  atomic.Pointer[view]
@@ -109,10 +108,8 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	if err := s.lockHome(); err != nil {
 		return solstice.ExitRefused, err
 	}
-	defer func() {
-		s.nodeLock.Close() // no error if the node has it
-		s.supervised.Close()
-	}()
+	defer s.supervised.Close()
+	defer s.nodeLock.Close()
 	s.retry = time.NewTimer(0)
 	s.answers = make(chan answer, 1)
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
@@ -322,8 +319,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err != nil {
 		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
 	}
-	s.nodeLock.Close()
-	s.process, s.ended, s.last, s.nodeLock = process, process.Done(), nil, nil
+	s.process, s.ended, s.last = process, process.Done(), nil
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
 	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: s.Args}})
@@ -397,7 +393,7 @@ func (s *Supervisor) signal(sig os.Signal) error {
 
 // nodeEnded notes the end of the process. What follows from it is decided next.
 func (s *Supervisor) nodeEnded() error {
-	end := s.process.End()
+	process, end := s.process, s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
@@ -409,11 +405,11 @@ func (s *Supervisor) nodeEnded() error {
 	s.seePlanFile()
 	switch {
 	case s.work != nil:
-		return nil // its stop step takes the lock back
+		return nil // its stop step sees to what is left
 	case s.asked != nil:
-		return s.regainLock(forever, s.Signals) // who asked for the end decides how long it may take
+		return s.endLeftBehind(process, forever, s.Signals) // who asked for the end decides how long it may take
 	}
-	return s.regainLock(s.Grace, s.Signals)
+	return s.endLeftBehind(process, s.Grace, s.Signals)
 }
 
 func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }

@@ -120,18 +120,23 @@ func applied(home solstice.Home, link solstice.Link, journal Entries, history []
 	return plans
 }
 
+// checkBinaries looks at the binaries that may have to be started: those of all plans, and without a running node those
+// that may be the one in use.
 func (g *Gathered) checkBinaries(home solstice.Home) {
-	dirs := []string{solstice.Genesis}
-	if g.Link.Dir != "" {
-		dirs = append(dirs, g.Link.Dir)
-	}
+	var dirs []string
 	for _, c := range g.candidates() {
 		dirs = append(dirs, c.Dir)
 	}
-	if last, ok := g.lastSwitch(); ok {
-		dirs = append(dirs, last.Dir)
+	if !g.Running {
+		dirs = append(dirs, solstice.Genesis, g.Link.Dir)
+		if last, ok := g.lastSwitch(); ok {
+			dirs = append(dirs, last.Dir)
+		}
 	}
 	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
 		if err := artifact.Check(home.Binary(dir)); err != nil {
 			g.Faults[dir] = err.Error()
 		}

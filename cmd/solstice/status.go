@@ -85,6 +85,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	for i, u := range last {
 		row(once("upgrades", i), "%s", describeUpgrade(u))
 	}
+	if len(last) > 0 {
+		row("", "  its steps: %s", describeSteps(last[len(last)-1].Steps))
+	}
 	return w.Flush()
 }
 
@@ -124,6 +127,19 @@ func describeUpgrade(u solstice.Upgrade) string {
 			rounded(u.Standing.Total), rounded(u.Standing.Ours), rounded(u.Standing.Migration))
 	}
 	return text
+}
+
+func describeSteps(steps []solstice.Step) string {
+	var texts []string
+	for _, s := range steps {
+		if d := time.Duration(s.Seconds * float64(time.Second)).Round(time.Millisecond); d > 0 {
+			texts = append(texts, s.Name+" "+d.String())
+		}
+	}
+	if texts == nil {
+		return "none took a millisecond yet"
+	}
+	return strings.Join(texts, ", ")
 }
 
 func rounded(s solstice.Seconds) time.Duration { return time.Duration(s).Round(time.Millisecond) }

@@ -12,9 +12,12 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is one started child.
@@ -22,7 +25,8 @@ type Process struct {
 	PID  int
 	cmd  *exec.Cmd
 	done chan struct{}
-	end  End // set before done is closed
+	end  End      // set before done is closed
+	kin  *os.File // the reading end of a pipe whose other end the child and all that it starts inherit
 }
 
 // End says how a process ended.
@@ -48,13 +52,19 @@ func (e End) String() string {
 }
 
 // Start starts a command whose streams are files or nil. The kernel sends the child onParentDeath when this
-// process dies, in whatever way.
+// process dies, in whatever way. The child inherits one file more than the command names.
 func Start(cmd *exec.Cmd, onParentDeath syscall.Signal) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	setParentDeath(cmd.SysProcAttr, onParentDeath)
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+	kin, inherited, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer inherited.Close()
+	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), inherited)
+	p := &Process{cmd: cmd, done: make(chan struct{}), kin: kin}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
@@ -75,9 +85,18 @@ func Start(cmd *exec.Cmd, onParentDeath syscall.Signal) (*Process, error) {
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
+		kin.Close()
 		return nil, err
 	}
 	return p, nil
+}
+
+// LeftBehind says whether a process that this one started, itself or through others, still runs. Call it after Done. It
+// sees those that keep the files that they inherit; a daemon that closes them all has left for good.
+func (p *Process) LeftBehind() bool {
+	events := []unix.PollFd{{Fd: int32(p.kin.Fd()), Events: unix.POLLIN}}
+	_, err := unix.Poll(events, 0)
+	return err == nil && events[0].Revents&unix.POLLHUP == 0
 }
 
 // Done is closed when the process has ended and is reaped.
@@ -137,6 +156,7 @@ func Run(ctx context.Context, cmd *exec.Cmd, limit time.Duration, line func(stri
 	_ = reader.SetReadDeadline(time.Now().Add(time.Second))
 	<-read
 	reader.Close()
+	p.kin.Close()
 	return p.End(), cause
 }
 

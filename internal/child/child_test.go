@@ -86,3 +86,20 @@ func TestStartedProcessTellsItsEnd(t *testing.T) {
 		t.Errorf("End = %v", end)
 	}
 }
+
+// TestLeftBehind: a process that the child started, and that outlives it, is seen until it ends.
+func TestLeftBehind(t *testing.T) {
+	p, err := Start(exec.Command("sh", "-c", "sleep 0.3 & exit 0"), syscall.SIGTERM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if !p.LeftBehind() {
+		t.Error("the sleep is not seen")
+	}
+	for deadline := time.Now().Add(20 * time.Second); p.LeftBehind(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("its end is not seen")
+		}
+	}
+}
