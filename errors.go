@@ -2,14 +2,13 @@ package solstice
 
 import "strings"
 
-// Exit codes of the solstice command besides 0 and the node's own (COMPAT.md A2).
+// Exit codes of the solstice command besides 0, the node's own, and 128 plus the number of a signal that ended it
+// (docs/cosmovisor.md A2).
 const (
 	// ExitFailed means that something failed in the middle. The journal brings the next start back to it.
 	ExitFailed = 1
 	// ExitRefused means that Solstice declined and changed nothing.
 	ExitRefused = 3
-	// ExitSignal plus a signal's number means that the signal ended the node, or Solstice on request.
-	ExitSignal = 128
 )
 
 // RefusedError says that Solstice declined and changed nothing, why, and what the operator can do.

@@ -63,7 +63,7 @@ func (h Home) HeightFile() string { return filepath.Join(h.StateDir, "height.jso
 func (h Home) Socket() string { return filepath.Join(h.StateDir, "control.sock") }
 
 // DirNames returns the names that the plan's directory may have under Upgrades, the preferred one first: lower
-// case, then as the chain spells it (COMPAT.md A20).
+// case, then as the chain spells it (docs/cosmovisor.md A20).
 func (h Home) DirNames(plan string) []string {
 	exact := url.PathEscape(plan)
 	lower := url.PathEscape(strings.ToLower(plan))

@@ -106,7 +106,7 @@ func (p Plan) Validate() error {
 }
 
 // Is says whether both are the same upgrade. An upgrade is known by its name, in any case, and its
-// height: the same name at another height is another upgrade (COMPAT.md A15).
+// height: the same name at another height is another upgrade (docs/cosmovisor.md A15).
 func (p Plan) Is(other Plan) bool {
 	return p.Height == other.Height && strings.EqualFold(p.Name, other.Name)
 }

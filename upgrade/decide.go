@@ -76,7 +76,7 @@ type Decision struct {
 	Mark    []solstice.Plan // manual plans that are seen ahead for the first time
 }
 
-// Decide says what to run. It follows COMPAT.md A10 to A16:
+// Decide says what to run. It follows docs/cosmovisor.md A10 to A16:
 //
 // A plan is due when the block before its height is committed. A plan file that was written while the node ran is
 // due at once, unless the node says that it isn't there yet. Unknown height: not due. An upgrade is known by

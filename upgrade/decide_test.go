@@ -43,7 +43,7 @@ var (
 	v2      = []solstice.Plan{v("v2", 100)}
 )
 
-// TestDecide is COMPAT.md A10 to A16, row by row.
+// TestDecide is docs/cosmovisor.md A10 to A16, row by row.
 func TestDecide(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
