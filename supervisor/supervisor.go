@@ -271,7 +271,7 @@ func (s *Supervisor) tend(d upgrade.Decision, applied []solstice.Plan) {
 func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
 	u := &upgrade.Upgrade{
 		Home: s.Home, Plan: d.Plan, Dir: d.Dir, Manual: facts.File == nil || !facts.File.Is(d.Plan),
-		Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log,
+		Halted: s.halted(d.Plan, facts), Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log,
 		Doing: func(step string) {
 			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
 		},
@@ -288,6 +288,18 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	s.work, s.stopWork = make(chan error, 1), stop
 	go func() { s.work <- u.Run(ctx) }()
 	return false, 0, nil
+}
+
+// halted is when the node wrote the plan file, or zero: a running node that has not written it has not halted.
+func (s *Supervisor) halted(plan solstice.Plan, facts upgrade.Gathered) time.Time {
+	if facts.File == nil || !facts.File.Is(plan) || s.process != nil && !s.written {
+		return time.Time{}
+	}
+	info, err := os.Stat(s.Home.PlanFile())
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // upgradeFailed ends the run: the old link is in place, or the new one with everything that belongs to it.

@@ -46,8 +46,9 @@ type Node interface {
 type Upgrade struct {
 	Home    solstice.Home
 	Plan    solstice.Plan
-	Dir     string // of the new binary, relative to Home.Root
-	Manual  bool   // the chain doesn't know the plan: the node finds it in the plan file all the same
+	Dir     string    // of the new binary, relative to Home.Root
+	Manual  bool      // the chain doesn't know the plan: the node finds it in the plan file all the same
+	Halted  time.Time // when the node stood still, as far as that can be told; zero: when the upgrade begins
 	Options Options
 	Node    Node
 	Probes  *Probes
@@ -85,16 +86,8 @@ func (u *Upgrade) Begin() error {
 		u.begun = begun
 		return nil
 	}
-	u.begun = Entry{Time: time.Now(), Plan: u.Plan, Step: stepBegin, Dir: u.Dir, Halted: u.halted()}
+	u.begun = Entry{Time: time.Now(), Plan: u.Plan, Step: stepBegin, Dir: u.Dir, Halted: u.Halted}
 	return u.journal.Append(u.begun)
-}
-
-// halted is when the node wrote the plan file, as far as that can be told.
-func (u *Upgrade) halted() time.Time {
-	if info, err := os.Stat(u.Home.PlanFile()); err == nil && !u.Manual {
-		return info.ModTime()
-	}
-	return time.Now()
 }
 
 // Run carries the upgrade on from where its journal stands. Call Begin first.
