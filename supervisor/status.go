@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"time"
@@ -23,7 +24,7 @@ type view struct {
 // publish shows the present state to those who ask.
 func (s *Supervisor) publish() {
 	old := s.view.Load()
-	now := view{Since: old.Since, Node: old.Node, Live: s.live(), Waiting: s.said["waiting"]}
+	now := view{Since: old.Since, Node: old.Node, Live: s.live(), Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile])}
 	switch {
 	case s.asked != nil:
 		now.State = "stopping"
@@ -58,10 +59,9 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	if live.Running {
 		status.Node = v.Node
 	}
-	status.Doing = s.doing.Load()
-	if v.Waiting != "" {
-		status.Waiting = v.Waiting
-	}
+	// What this supervisor waits for is what it has found and told, not what a look in between two system calls of the
+	// node may show.
+	status.Doing, status.Waiting = s.doing.Load(), v.Waiting
 	return status, nil
 }
 

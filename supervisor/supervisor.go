@@ -215,7 +215,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	case upgrade.CarryOut:
 		return s.carryOut(d, facts)
 	case upgrade.Launch:
-		s.said.anew("waiting", "")
+		s.said.anew(saidWaiting, "")
 		switch {
 		case s.process != nil:
 			s.probeStaged(facts.Staged)
@@ -279,7 +279,7 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	if err := u.Begin(); err != nil {
 		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}
-	s.said.anew("waiting", "")
+	s.said.anew(saidWaiting, "")
 	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
 	if preferred := s.Home.DirNames(d.Plan.Name)[0]; filepath.Base(d.Dir) != preferred {
 		s.Log.Warn("the plan's folder has another case than it should have; it is the only one, so it is used", "path", d.Dir, "should be", preferred)

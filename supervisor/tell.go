@@ -4,7 +4,7 @@ import "time"
 
 // wait says why nothing is done, and looks again soon.
 func (s *Supervisor) wait(reason, hint string) {
-	if s.said.anew("waiting", reason) {
+	if s.said.anew(saidWaiting, reason) {
 		if hint == "" {
 			s.Log.Warn(reason)
 		} else {
@@ -27,7 +27,7 @@ func (s *Supervisor) tellPlanFile(fault error) {
 	case time.Since(s.faultSince) < settleTime:
 		return
 	}
-	s.warn("the plan file is not a whole plan; it is read again when it changes", fault)
+	s.warn(saidPlanFile, fault)
 }
 
 // warn logs an error when it is another than the last of its kind. Nil ends the matter.
@@ -40,6 +40,12 @@ func (s *Supervisor) warn(kind string, err error) {
 		s.Log.Warn(kind, "err", err)
 	}
 }
+
+// Kinds of what is told that the status shows too.
+const (
+	saidWaiting  = "waiting"
+	saidPlanFile = "the plan file is not a whole plan; it is read again when it changes"
+)
 
 // said keeps a state that lasts from being told again and again.
 type said map[string]string
