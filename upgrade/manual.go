@@ -122,15 +122,20 @@ func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 }
 
 // Eject writes the operator's plans where Cosmovisor keeps them, empties our list, and makes the current link
-// absolute: the only form that every Cosmovisor from 1.0 on follows. The first plan goes into the plan file unless
-// one that is still to come stands there, and the others into the batch list. It returns the plans.
+// absolute, which Cosmovisor 1.5 and 1.6 need. The first plan goes into the plan file, unless something that is not
+// carried out yet stands there, and the others into the batch list. It returns the plans.
 func Eject(home solstice.Home) ([]solstice.Plan, error) {
+	facts, err := Gather(home, Live{})
+	if err != nil {
+		return nil, err
+	}
+	occupied := facts.FileFault != nil || facts.File != nil && !facts.applied(facts.File.Plan)
 	var ejected []solstice.Plan
-	err := ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for _, p := range plans {
 			ejected = append(ejected, p.Plan)
 		}
-		return nil, writeForCosmovisor(home, ejected)
+		return nil, writeForCosmovisor(home, ejected, occupied)
 	})
 	if err != nil {
 		return nil, err
@@ -142,12 +147,13 @@ func Eject(home solstice.Home) ([]solstice.Plan, error) {
 	return ejected, durable.Symlink(filepath.Join(home.Root(), link.Dir), home.CurrentLink())
 }
 
-func writeForCosmovisor(home solstice.Home, plans []solstice.Plan) error {
+// writeForCosmovisor leaves the plan file alone if it is occupied.
+func writeForCosmovisor(home solstice.Home, plans []solstice.Plan, occupied bool) error {
 	if len(plans) == 0 {
 		return nil
 	}
 	rest := plans
-	if standing, err := solstice.ReadPlan(home.PlanFile()); err != nil || standing.Height < plans[0].Height {
+	if !occupied {
 		if err := durable.WriteFile(home.PlanFile(), plans[0].File(), 0o600); err != nil {
 			return err
 		}
