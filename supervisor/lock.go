@@ -10,13 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"solstice"
+	"solstice/internal/durable"
 )
-
-// lockFile takes the place of the folder where a folder can't be locked.
-const lockFile = ".solstice.lock"
 
 // lockHome makes sure that one supervisor and one node work on a home.
 //
@@ -58,35 +54,24 @@ func Hold(home solstice.Home) (release func(), err error) {
 
 // lock takes the lock on a folder, trying for as long as patience lasts. waiting is called once if it has to wait.
 func lock(folder string, patience time.Duration, signals <-chan os.Signal, waiting func()) (*os.File, error) {
-	f, err := os.Open(folder)
-	if err != nil {
-		return nil, err
-	}
 	for deadline := time.Now().Add(patience); ; {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		f, err := durable.Lock(folder)
 		if err == nil {
 			return f, nil
 		}
-		if errors.Is(err, unix.EBADF) && f.Name() == folder {
-			// NFS locks only what is open for writing (nfs(5)), which a folder never is.
-			f.Close()
-			if f, err = os.OpenFile(filepath.Join(folder, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-				return nil, err
-			}
-			continue
+		if !errors.Is(err, durable.ErrLocked) {
+			return nil, err
 		}
-		if waiting != nil && errors.Is(err, unix.EWOULDBLOCK) {
+		if waiting != nil {
 			waiting()
 			waiting = nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			f.Close()
+		if time.Now().After(deadline) {
 			return nil, err
 		}
 		select {
 		case sig := <-signals:
 			if endsUs(sig) {
-				f.Close()
 				return nil, stoppedError{sig}
 			}
 		case <-time.After(5 * time.Millisecond):
@@ -99,7 +84,7 @@ func refusedLock(err error, folder, reason, hint string) error {
 	switch {
 	case errors.As(err, &stopped):
 		return err
-	case !errors.Is(err, unix.EWOULDBLOCK):
+	case !errors.Is(err, durable.ErrLocked):
 		return &solstice.RefusedError{Reason: fmt.Sprintf("lock %s: %v", folder, err)}
 	}
 	if pids := holders(folder); len(pids) > 0 {
@@ -117,7 +102,7 @@ func holders(folder string) []int {
 	}
 	var pids []int
 	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err != nil || target != real && target != filepath.Join(real, lockFile) {
+		if target, err := os.Readlink(fd); err != nil || target != real && target != filepath.Join(real, durable.LockFile) {
 			continue
 		}
 		parts := strings.Split(fd, "/") // "", proc, PID, fd, N

@@ -1,10 +1,12 @@
 // Package durable changes files so that a power cut leaves the old state or the new one, whole.
 //
 // Every function but NoteLine has synced what it promises when it returns nil: the file, and the directory
-// that names it. Temporary files begin with TempPrefix and are debris once their writer is gone.
+// that names it. Temporary files begin with TempPrefix and are debris once their writer is gone. What root makes belongs to the
+// owner of the folder that it is in.
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +37,9 @@ func WriteFile(path string, content []byte, mode fs.FileMode) error {
 		return err
 	}
 	_, err = f.Write(content)
+	if err == nil {
+		err = inherit(temp)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -60,12 +66,28 @@ func CopyFile(from, to string, mode fs.FileMode) error {
 	}
 	_, err = io.Copy(out, in) // copy_file_range where the system has it
 	if err == nil {
-		err = out.Chmod(mode) // whatever the umask is
+		err = cmp.Or(out.Chmod(mode), inherit(to)) // whatever the umask is
 	}
 	if err == nil {
 		err = out.Sync()
 	}
 	return errors.Join(err, out.Close())
+}
+
+// inherit gives what root has made to the owner of the folder that it is in: the node's user has to change it later. What
+// other users make is their own.
+func inherit(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 {
+		return os.Lchown(path, int(stat.Uid), int(stat.Gid))
+	}
+	return nil
 }
 
 // Symlink makes link point to target, whatever link was, by one rename.
@@ -86,11 +108,11 @@ func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	if err := SyncDir(filepath.Dir(to)); err != nil {
+	if err := Sync(filepath.Dir(to)); err != nil {
 		return err
 	}
 	if filepath.Dir(from) != filepath.Dir(to) {
-		return SyncDir(filepath.Dir(from))
+		return Sync(filepath.Dir(from))
 	}
 	return nil
 }
@@ -103,7 +125,7 @@ func Remove(path string) error {
 		}
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return Sync(filepath.Dir(path))
 }
 
 // MkdirAll makes the directory and its missing parents.
@@ -117,10 +139,14 @@ func MkdirAll(path string, mode fs.FileMode) error {
 	if err := MkdirAll(filepath.Dir(path), mode); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := os.Mkdir(path, mode)
+	if err == nil {
+		err = inherit(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return Sync(filepath.Dir(path))
 }
 
 // AppendLine adds one line to a file, which is made if it is not there. A torn last line that a cut left
@@ -129,7 +155,7 @@ func AppendLine(path string, line []byte) error {
 	_, statErr := os.Lstat(path)
 	err := addLine(path, line, (*os.File).Sync)
 	if err == nil && errors.Is(statErr, fs.ErrNotExist) {
-		err = SyncDir(filepath.Dir(path))
+		err = Sync(filepath.Dir(path))
 	}
 	return err
 }
@@ -145,6 +171,9 @@ func addLine(path string, line []byte, sync func(*os.File) error) error {
 		return err
 	}
 	end, err := f.Seek(0, io.SeekEnd)
+	if err == nil && end == 0 {
+		err = inherit(path)
+	}
 	if err == nil && end > 0 {
 		last := make([]byte, 1)
 		if _, err = f.ReadAt(last, end-1); err == nil && last[0] != '\n' {
@@ -160,17 +189,46 @@ func addLine(path string, line []byte, sync func(*os.File) error) error {
 	return errors.Join(err, f.Close())
 }
 
-// SyncDir makes the names in a directory durable.
-func SyncDir(path string) error {
+// Sync makes the content of a file durable, or the names in a directory.
+func Sync(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	err = d.Sync()
 	if errors.Is(err, unix.EINVAL) {
-		err = nil // a filesystem that has nothing to sync in a directory says so this way
+		err = nil // a filesystem that has nothing to sync there says so this way
 	}
 	return errors.Join(err, d.Close())
+}
+
+// LockFile takes the place of a folder where a folder can't be locked.
+const LockFile = ".solstice.lock"
+
+// ErrLocked means that another process has the lock.
+var ErrLocked error = unix.EWOULDBLOCK
+
+// Lock takes the lock on a folder, which nothing has to be written for (flock(2)). It lasts until the file, and every copy of it that
+// was handed down, is closed. NFS locks only what is open for writing (nfs(5)), which a folder never is: there LockFile in it
+// takes its place.
+func Lock(folder string) (*os.File, error) {
+	f, err := os.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EBADF) {
+		f.Close()
+		if f, err = os.OpenFile(filepath.Join(folder, LockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // lockPatience is how long Locked waits for another process, which only changes a file or places a binary.
@@ -179,18 +237,14 @@ const lockPatience = 30 * time.Second
 // Locked runs fn while no other process runs one for the same directory, which must exist. One that does not end is
 // an error after lockPatience.
 func Locked(dir string, fn func() error) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // which ends the lock
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		lock, err := Lock(dir)
 		if err == nil {
+			defer lock.Close() // which ends it
 			return fn()
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			return fmt.Errorf("lock %s, which another solstice command has: %w", dir, err)
+		if !errors.Is(err, ErrLocked) || time.Now().After(deadline) {
+			return fmt.Errorf("lock %s: %w", dir, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -101,7 +102,7 @@ func TestLockedIsExclusive(t *testing.T) {
 				most = max(most, inside)
 				mu.Unlock()
 				defer func() { mu.Lock(); inside--; mu.Unlock() }()
-				return SyncDir(dir)
+				return Sync(dir)
 			})
 			if err != nil {
 				t.Error(err)
@@ -123,5 +124,30 @@ func TestSweep(t *testing.T) {
 	check(t, Sweep(filepath.Join(dir, "none")))
 	if got := names(t, dir); got != "kept" {
 		t.Errorf("in the folder: %s", got)
+	}
+}
+
+// TestRootWorksForTheOwner: what root makes in the folder of another user belongs to that user.
+func TestRootWorksForTheOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	const uid, gid = 12345, 23456
+	dir := t.TempDir()
+	check(t, os.Chown(dir, uid, gid))
+	path := func(name string) string { return filepath.Join(dir, name) }
+	check(t, os.WriteFile(path("source"), nil, 0o600)) // root's own
+	check(t, WriteFile(path("written"), nil, 0o600))
+	check(t, WriteFile(path("source"), nil, 0o600))
+	check(t, AppendLine(path("appended"), []byte("x")))
+	check(t, NoteLine(path("noted"), []byte("x")))
+	check(t, CopyFile(path("source"), path("copied"), 0o600))
+	check(t, MkdirAll(path("a/b"), 0o700))
+	for _, name := range []string{"written", "source", "appended", "noted", "copied", "a", "a/b"} {
+		info, err := os.Stat(path(name))
+		check(t, err)
+		if stat := info.Sys().(*syscall.Stat_t); stat.Uid != uid || stat.Gid != gid {
+			t.Errorf("%s belongs to %d:%d", name, stat.Uid, stat.Gid)
+		}
 	}
 }
