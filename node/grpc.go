@@ -41,23 +41,8 @@ func (e *endpoint) latestBlock(ctx context.Context) (int64, error) {
 // it field 1 (header), in it field 3 (height).
 func parseLatestBlock(message []byte) (int64, error) {
 	for _, block := range []protowire.Number{2, 3} {
-		header := field(field(message, block), 1)
-		for len(header) > 0 {
-			number, kind, n := protowire.ConsumeTag(header)
-			if n < 0 {
-				break
-			}
-			header = header[n:]
-			if number == 3 && kind == protowire.VarintType {
-				if height, n := protowire.ConsumeVarint(header); n > 0 && int64(height) > 0 {
-					return int64(height), nil
-				}
-				break
-			}
-			if n = protowire.ConsumeFieldValue(number, kind, header); n < 0 {
-				break
-			}
-			header = header[n:]
+		if height := integer(field(field(message, block), 1), 3); height > 0 {
+			return height, nil
 		}
 	}
 	return 0, errors.New("GetLatestBlock: the answer has no height")
@@ -93,4 +78,24 @@ func field(message []byte, want protowire.Number) []byte {
 		message = message[length:]
 	}
 	return nil
+}
+
+// integer returns the first varint field with this number, or 0, which proto3 leaves out.
+func integer(message []byte, want protowire.Number) int64 {
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return 0
+		}
+		message = message[n:]
+		if number == want && kind == protowire.VarintType {
+			value, _ := protowire.ConsumeVarint(message) // 0 if it is cut off
+			return int64(value)
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
+			return 0
+		}
+		message = message[n:]
+	}
+	return 0
 }

@@ -1,8 +1,11 @@
-// Package node asks a running node how far it is.
+// Package node tells how far a node is, and what it was told about itself.
 //
-// Nothing has to be enabled for it: the address of the CometBFT RPC is found where the node itself
+// A running node is asked. Nothing has to be enabled for it: the address of the CometBFT RPC is found where the node itself
 // finds it; gRPC is for a node without one. An answer is bounded in time by the caller and in size here; a node that is down, slow or
 // speaks garbage gives an error and nothing else. One question is one request: there is no state.
+//
+// Of a stopped node the files are read, and nothing is written: goleveldb databases and the consensus WAL, whatever
+// state a cut has left them in.
 package node
 
 import (
@@ -14,12 +17,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
 
 	"solstice"
 )
@@ -42,15 +41,13 @@ type endpoint struct {
 	http *http.Client
 }
 
-// Find returns a client for the node that runs with these arguments and environment. The RPC address comes from
-// --rpc.laddr, else NAME_RPC_LADDR (the SDK reads its environment under the binary's name), else
-// config/config.toml. A node without any of these has no RPC; it is asked by gRPC, if grpc (DAEMON_GRPC_ADDRESS) is not
-// empty.
+// Find returns a client for the node that runs with these arguments and environment: for Settings.RPC. A node without it
+// is asked by gRPC, if grpc (DAEMON_GRPC_ADDRESS) is not empty.
 func Find(home solstice.Home, args []string, getenv func(string) string, grpc string) *Client {
 	c := &Client{}
-	laddr := rpcAddress(home, args, getenv)
-	if laddr.address != "" {
-		c.rpc = dial(laddr.address, laddr.tls, false)
+	settings := ReadSettings(home, args, getenv)
+	if settings.RPC != "" {
+		c.rpc = dial(settings.RPC, settings.TLS, false)
 	}
 	// An RPC address is the node's own. The gRPC address may be the one that Cosmovisor's init writes into every
 	// configuration, localhost:9090, and another chain's node may answer there.
@@ -123,49 +120,6 @@ func parseABCIInfo(content []byte) (int64, error) {
 		return 0, fmt.Errorf("abci_info: %.40q is not a height", text)
 	}
 	return height, nil
-}
-
-type listenAddress struct {
-	address string
-	tls     bool
-}
-
-func rpcAddress(home solstice.Home, args []string, getenv func(string) string) listenAddress {
-	var file struct {
-		RPC struct {
-			Laddr   string `toml:"laddr"`
-			TLSCert string `toml:"tls_cert_file"`
-			TLSKey  string `toml:"tls_key_file"`
-		} `toml:"rpc"`
-	}
-	// A config.toml that can't be read leaves no address. The node itself will complain about it.
-	if content, err := os.ReadFile(filepath.Join(home.Node, "config", "config.toml")); err == nil {
-		_ = toml.Unmarshal(content, &file)
-	}
-	found := listenAddress{file.RPC.Laddr, file.RPC.TLSCert != "" && file.RPC.TLSKey != ""}
-	prefix := strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(home.Name))
-	if value := getenv(prefix + "_RPC_LADDR"); value != "" {
-		found.address = value
-	}
-	if value, ok := Flag(args, "rpc.laddr"); ok {
-		found.address = value
-	}
-	return found
-}
-
-// Flag returns the value of the last --name VALUE or --name=VALUE in args.
-func Flag(args []string, name string) (value string, found bool) {
-	for i, arg := range args {
-		if rest, ok := strings.CutPrefix(arg, "--"+name); ok {
-			switch {
-			case strings.HasPrefix(rest, "="):
-				value, found = rest[1:], true
-			case rest == "" && i+1 < len(args):
-				value, found = args[i+1], true
-			}
-		}
-	}
-	return value, found
 }
 
 // dial prepares the way to an address in any form that CometBFT listens on.
