@@ -1,156 +1,184 @@
-// Package snapshot copies the data directory of a stopped node.
+// Package snapshot keeps ways back: what a stopped node has on disk, taken in the time that it takes to link its files.
 //
-// A copy has its final name only when it is whole and synced; until then its name begins with
-// durable.TempPrefix. The caller makes sure that the node is stopped: snapshot cannot tell.
+// Files that a database writes once are hard-linked, so a snapshot takes no space until the node rewrites its
+// tables. Files that are changed in place are copied. Where the filesystem clones (XFS, btrfs), everything is cloned;
+// where it neither clones nor links, everything is copied. A snapshot is complete when its folder has its final name, which
+// it gets when everything in it, its manifest included, is synced. Anything else is debris and is removed at the next
+// start. The caller makes sure that the node is stopped; a database that is open is noticed and refused.
 package snapshot
 
 import (
-	"context"
-	"errors"
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
+	"strings"
 	"time"
 
+	"solstice"
 	"solstice/internal/durable"
 )
 
-// Copied says what a copy holds.
-type Copied struct {
-	Files   int
-	Bytes   int64
-	LeftOut []string // sockets, FIFOs and devices, relative to the source
+// How says how a file was taken.
+type How string
+
+const (
+	Link  How = "link"  // another name of the node's own file, which is never written again
+	Clone How = "clone" // shares its blocks with the node's file until one of them is changed
+	Copy  How = "copy"
+)
+
+// The parts of a home that a snapshot covers.
+const (
+	Data   = "data"
+	Wasm   = "wasm"   // beside data/, where the chain keeps contracts there
+	Config = "config" // without keys
+)
+
+const (
+	prefix       = "data-backup-" // of a snapshot's folder, as Cosmovisor's
+	manifestFile = "manifest.json"
+	listFile     = "files.jsonl"
+	format       = 1 // of the manifest and the list
+)
+
+// Label is what a snapshot is taken for.
+type Label struct {
+	Plan   solstice.Plan `json:"plan"`   // the zero plan when it was taken by hand
+	Height int64         `json:"height"` // the last block that the application had committed; 0 when it is not known
+	Dir    string        `json:"dir"`    // of the binary that the data belongs to, relative to the folder cosmovisor/
+	Digest string        `json:"digest"` // of that binary, as sha256:…
+	Under  solstice.Plan `json:"under"`  // the plan that this binary came with; the zero plan when it is the first
 }
 
-// Copy copies the directory from, following it if it is a symlink, to the path to, which must not exist
-// and may lie inside from. Symlinks inside are kept as they are; modes, times and, for root, owners are kept.
-func Copy(ctx context.Context, from, to string) (Copied, error) {
-	source, err := filepath.EvalSymlinks(from)
-	if err != nil {
-		return Copied{}, err
-	}
-	if err := Discard(to); err != nil {
-		return Copied{}, err
-	}
-	c := copier{ctx: ctx, target: filepath.Dir(to)}
-	err = c.dir(source, unfinished(to), "")
-	if err == nil {
-		err = durable.Rename(unfinished(to), to)
-	}
-	if err != nil {
-		return Copied{}, errors.Join(err, Discard(to))
-	}
-	return c.Copied, nil
+// ByHand says that no upgrade took the snapshot.
+func (l Label) ByHand() bool { return l.Plan.Name == "" }
+
+// Manifest says what a snapshot is. It is written last.
+type Manifest struct {
+	Format int    `json:"format"`
+	Home   string `json:"home"` // the node's home that it was taken of
+	Label
+	Taken    time.Time `json:"taken"`
+	Seconds  float64   `json:"seconds"` // that it took
+	Files    int       `json:"files"`
+	Bytes    int64     `json:"bytes"`     // of all files
+	Linked   int       `json:"linked"`    // files
+	Cloned   int       `json:"cloned"`    // files
+	Copied   int       `json:"copied"`    // files
+	NewBytes int64     `json:"new_bytes"` // of the copied files: what it cost on the day
+	// LeftOut are sockets, FIFOs and devices, what is in config/ and may be a key, and what has a name that is not UTF-8.
+	LeftOut []string `json:"left_out,omitempty"`
+	// Elsewhere are symlinks to folders: what they point to is not in the snapshot.
+	Elsewhere []string `json:"elsewhere,omitempty"`
+	List      string   `json:"list"` // SHA-256 of the list of files
 }
 
-// Discard removes what a cut left of a copy to this path. The folder may be shared with other homes, so nothing
-// else in it is touched.
-func Discard(to string) error { return os.RemoveAll(unfinished(to)) }
-
-// unfinished is the name of a copy until it is whole.
-func unfinished(to string) string {
-	return filepath.Join(filepath.Dir(to), durable.TempPrefix+filepath.Base(to))
+// File is a line of the list of files.
+type File struct {
+	Path  string `json:"path"` // relative to the home, with slashes
+	Size  int64  `json:"size"`
+	MTime int64  `json:"mtime"` // nanoseconds since 1970, UTC
+	How   How    `json:"how"`
+	// Derived says that the node makes the file anew when it is missing.
+	Derived bool   `json:"derived,omitempty"`
+	SHA256  string `json:"sha256,omitempty"`
 }
 
-// Size returns how many bytes the regular files below a directory have.
-func Size(dir string) (int64, error) {
-	root, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return 0, err
+// Snapshot is a complete one.
+type Snapshot struct {
+	ID   string
+	Path string // its folder
+	Manifest
+}
+
+// ID names the snapshot of an upgrade, or one taken by hand, whose name is then manual. The moment tells it from those
+// of other homes that share a folder.
+func ID(name string, height int64, begun time.Time) string {
+	return fmt.Sprintf("%s-%d-%s", name, height, begun.UTC().Format("20060102T150405.000000Z"))
+}
+
+// IsOurs says whether a name in a node's home is that of a snapshot, whole or not, or of what a restore moved aside.
+func IsOurs(name string) bool {
+	return strings.HasPrefix(name, prefix) || strings.HasPrefix(name, durable.TempPrefix) ||
+		strings.HasPrefix(name, Aside(Data, "")) || strings.HasPrefix(name, Aside(Wasm, ""))
+}
+
+// Aside is the name that a part of a home gets when a restore moves it aside.
+func Aside(part, stamp string) string { return part + "-before-" + stamp }
+
+// read reads the manifest in a folder. A folder that is no snapshot gives fs.ErrNotExist.
+func read(path string) (Snapshot, error) {
+	id, ok := strings.CutPrefix(filepath.Base(path), prefix)
+	if !ok {
+		return Snapshot{}, fs.ErrNotExist
 	}
-	var size int64
-	err = filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
+	s := Snapshot{ID: id, Path: path}
+	content, err := os.ReadFile(filepath.Join(path, manifestFile))
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(content, &s.Manifest); err != nil {
+		return s, fmt.Errorf("%s: %w", filepath.Join(path, manifestFile), err)
+	}
+	if s.Format != format {
+		return s, fmt.Errorf("%s: it has format %d, and this solstice reads format %d", filepath.Join(path, manifestFile), s.Format, format)
+	}
+	return s, nil
+}
+
+// file is where a file of the snapshot is.
+func (s Snapshot) file(f File) string { return filepath.Join(s.Path, filepath.FromSlash(f.Path)) }
+
+// Has says whether the snapshot holds this part of a home: Data, Wasm or Config.
+func (s Snapshot) Has(part string) bool {
+	info, err := os.Lstat(filepath.Join(s.Path, part))
+	return err == nil && info.IsDir()
+}
+
+// list calls fn with each file of the list. A list that is not the one that the manifest was written for is an error.
+func (s Snapshot) list(fn func(File) error) error {
+	f, err := os.Open(filepath.Join(s.Path, listFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	lines := bufio.NewScanner(io.TeeReader(f, sum))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var file File
+		if err := json.Unmarshal(lines.Bytes(), &file); err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if !filepath.IsLocal(filepath.FromSlash(file.Path)) {
+			return fmt.Errorf("%s: path %q leaves the snapshot", f.Name(), file.Path)
+		}
+		if err := fn(file); err != nil {
 			return err
 		}
-		info, err := e.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return err
-	})
-	return size, err
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != s.List {
+		return fmt.Errorf("%s: it is not the list that was written with the snapshot", f.Name())
+	}
+	return nil
 }
 
-type copier struct {
-	Copied
-	ctx    context.Context
-	target string // what a copy into its own source must not copy
-}
-
-func (c *copier) dir(from, to, rel string) error {
-	info, err := os.Stat(from)
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		return err
-	}
-	if err := os.Mkdir(to, 0o700); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := c.entry(e, filepath.Join(from, e.Name()), filepath.Join(to, e.Name()), filepath.Join(rel, e.Name())); err != nil {
-			return err
-		}
-	}
-	if err := keep(to, info); err != nil {
-		return err
-	}
-	return durable.SyncDir(to)
-}
-
-func (c *copier) entry(e fs.DirEntry, from, to, rel string) error {
-	if err := c.ctx.Err(); err != nil {
-		return err
-	}
-	switch {
-	case e.IsDir():
-		if from == c.target {
-			return nil
-		}
-		return c.dir(from, to, rel)
-	case e.Type()&fs.ModeSymlink != 0:
-		target, err := os.Readlink(from)
-		if err != nil {
-			return err
-		}
-		return os.Symlink(target, to)
-	case !e.Type().IsRegular():
-		c.LeftOut = append(c.LeftOut, rel)
+// RefuseElsewhere is why a snapshot can't be restored although it is whole, or nil.
+func (s Snapshot) RefuseElsewhere() error {
+	if len(s.Elsewhere) == 0 {
 		return nil
 	}
-	info, err := e.Info()
-	if err != nil {
-		return err
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("snapshot %s does not hold what lies behind symlinks to folders: %s", s.ID, strings.Join(s.Elsewhere, ", ")),
+		Hint:   "a snapshot that is a way back needs these folders inside data/, or data/ itself as the symlink",
 	}
-	if err := durable.CopyFile(from, to, info.Mode().Perm()); err != nil {
-		return err
-	}
-	c.Files++
-	c.Bytes += info.Size()
-	return keep(to, info)
-}
-
-// keep gives a copy the owner, mode and times of its source.
-func keep(path string, info fs.FileInfo) error {
-	// Only root can give a file away.
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-		if err := os.Lchown(path, int(stat.Uid), int(stat.Gid)); err != nil {
-			return err
-		}
-	}
-	if err := os.Chmod(path, info.Mode().Perm()); err != nil {
-		return err
-	}
-	return os.Chtimes(path, time.Time{}, info.ModTime())
-}
-
-// Name is the name of the copy that an upgrade takes. The moment at which the upgrade was begun tells it from those of
-// other homes that share a folder for their backups.
-func Name(plan string, height int64, begun time.Time) string {
-	return fmt.Sprintf("data-backup-%s-%d-%s", plan, height, begun.UTC().Format("20060102T150405.000000Z"))
 }

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package snapshot
+
+import "os"
+
+func background() {}
+
+func forget(*os.File) {}

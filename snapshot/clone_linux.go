@@ -1,0 +1,39 @@
+package snapshot
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// cloneFile makes to, where nothing is, share the blocks of from (ioctl_ficlone(2)).
+func cloneFile(from, to string, mode fs.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	err = unix.IoctlFileClone(int(out.Fd()), int(in.Fd()))
+	if err != nil {
+		err = &fs.PathError{Op: "clone", Path: from, Err: err}
+		return errors.Join(err, out.Close(), os.Remove(to))
+	}
+	return out.Close()
+}
+
+// syncFilesystem makes everything durable that was written to the filesystem of a folder (syncfs(2)). After cloning
+// thousands of files that is one transaction; an fsync of each would be thousands of calls.
+func syncFilesystem(folder string) error {
+	d, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
+}
