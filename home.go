@@ -59,6 +59,16 @@ func (h Home) JournalFile() string { return filepath.Join(h.StateDir, "journal.j
 // HeightFile holds the last committed height that the node told us.
 func (h Home) HeightFile() string { return filepath.Join(h.StateDir, "height.json") }
 
+// SignStateFile holds how far each validator of this home has signed, one JSON document a line. It lies outside Data, which
+// a restore takes back, and in a folder of its own, which is locked while it is written.
+func (h Home) SignStateFile() string { return filepath.Join(h.StateDir, "sign-state", "marks.jsonl") }
+
+// ArgsFile holds the arguments that the node was started with last.
+func (h Home) ArgsFile() string { return filepath.Join(h.StateDir, "args.json") }
+
+// RollbackFile says what a restore or a rollback that was cut off has left to do.
+func (h Home) RollbackFile() string { return filepath.Join(h.StateDir, "rollback.json") }
+
 // Socket is where a running supervisor answers.
 func (h Home) Socket() string { return filepath.Join(h.StateDir, "control.sock") }
 

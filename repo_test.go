@@ -15,8 +15,9 @@ import (
 var layers = [][]string{
 	{"solstice"},
 	{"solstice/internal/durable", "solstice/internal/child", "solstice/watch", "solstice/node", "solstice/artifact", "solstice/api"},
-	{"solstice/snapshot", "solstice/internal/testnode"},
+	{"solstice/snapshot", "solstice/signstate", "solstice/internal/testnode"},
 	{"solstice/upgrade"},
+	{"solstice/rollback"},
 	{"solstice/supervisor"},
 	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
 }

@@ -19,6 +19,7 @@ type Status struct {
 	Pending    []Pending   `json:"pending"`
 	Waiting    string      `json:"waiting,omitempty"` // why a due plan is not carried out, or what the plan file's fault is
 	Doing      *Doing      `json:"doing,omitempty"`   // absent unless an upgrade is under way
+	Copying    *Copying    `json:"copying,omitempty"` // absent unless a snapshot is on its way to another disk
 	Upgrades   []Upgrade   `json:"upgrades"`          // oldest first
 }
 
@@ -66,12 +67,22 @@ type Doing struct {
 	Since  time.Time `json:"since"`
 }
 
+// Copying is a snapshot that is copied to another disk while the node runs.
+type Copying struct {
+	Snapshot string    `json:"snapshot"`
+	To       string    `json:"to"` // folder
+	Done     int64     `json:"done"`
+	Total    int64     `json:"total"` // bytes
+	Since    time.Time `json:"since"`
+	Waiting  string    `json:"waiting,omitempty"` // why it does not go on
+}
+
 // Upgrade is the record of one plan that was carried out, or begun.
 type Upgrade struct {
 	Name      string    `json:"name"`
 	Height    int64     `json:"height"`
 	Binary    string    `json:"binary"` // directory, relative to the folder cosmovisor/
-	State     string    `json:"state"`  // begun, switched, confirmed or abandoned
+	State     string    `json:"state"`  // begun, switched, confirmed, abandoned or rolled back
 	Begun     time.Time `json:"begun"`
 	Confirmed time.Time `json:"confirmed,omitzero"` // when a block beyond Height was committed
 	Standing  Standing  `json:"standing"`

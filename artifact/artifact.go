@@ -4,9 +4,12 @@
 package artifact
 
 import (
+	"crypto/sha256"
 	"debug/elf"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -49,6 +52,20 @@ func Check(path string) error {
 		return fmt.Errorf("%s is neither a program for linux/%s nor a script", path, runtime.GOARCH)
 	}
 	return checkELF(path, f, info.Size())
+}
+
+// Digest is the SHA-256 of a file, as sha256:…
+func Digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 func checkELF(path string, f *os.File, size int64) error {

@@ -98,6 +98,7 @@ func (s *Supervisor) hear(a answer) {
 	if confirmed {
 		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", a.height)
 		s.watched = nil
+		s.keeper.look()
 	}
 }
 

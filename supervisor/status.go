@@ -8,6 +8,7 @@ import (
 
 	"solstice"
 	"solstice/artifact"
+	"solstice/rollback"
 	"solstice/upgrade"
 )
 
@@ -61,7 +62,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	}
 	// What this supervisor waits for is what it has found and told, not what a look in between two system calls of the
 	// node may show.
-	status.Doing, status.Waiting = s.doing.Load(), v.Waiting
+	status.Doing, status.Waiting, status.Copying = s.doing.Load(), v.Waiting, s.copying.Load()
 	return status, nil
 }
 
@@ -104,6 +105,11 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	switch d.Action {
 	case upgrade.Wait, upgrade.Refuse:
 		status.Waiting = d.Reason
+	}
+	if what, err := rollback.Pending(home); err != nil {
+		return status, err
+	} else if what != "" {
+		status.Waiting = "a restore was cut off, and the next start finishes it: " + what
 	}
 	status.Upgrades = facts.Journal.History()
 	if status.Upgrades == nil {

@@ -5,7 +5,9 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +26,8 @@ import (
 	"solstice/artifact"
 	"solstice/internal/child"
 	"solstice/internal/durable"
+	"solstice/rollback"
+	"solstice/signstate"
 	"solstice/upgrade"
 	"solstice/watch"
 )
@@ -48,6 +53,8 @@ type Supervisor struct {
 	RestartOnFailure    bool    // a node that dies is started again, with back-off
 	Skip                []int64 // heights after --unsafe-skip-upgrades
 	Upgrade             upgrade.Options
+	Signs               *signstate.Guard
+	Keep                int // how many snapshots of upgrades are kept
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -73,10 +80,13 @@ type Supervisor struct {
 	restartAt            time.Time   // when it is started again; zero: not decided
 	probes               upgrade.Probes
 	probing              map[string]watch.Stamp
+	keeper               *keeper
 
 	// Written by Run and its upgrade, read by those who ask for the status.
-	view  atomic.Pointer[view]
-	doing atomic.Pointer[solstice.Doing]
+	view    atomic.Pointer[view]
+	doing   atomic.Pointer[solstice.Doing]
+	copying atomic.Pointer[solstice.Copying]
+	signs   sync.Mutex // of Signs, which the loop, an upgrade and keepSigns use
 }
 
 const (
@@ -99,17 +109,23 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 			exitCode, err = stopped.ExitCode(), nil
 		}
 	}()
+	if err := s.lockHome(); err != nil {
+		return solstice.ExitRefused, err
+	}
+	defer s.supervised.Close()
+	defer s.nodeLock.Close()
+	switch what, err := rollback.Finish(s.Home); {
+	case err != nil:
+		return solstice.ExitFailed, err
+	case what != "":
+		s.Log.Warn("finished what was begun and cut off", "what", what)
+	}
 	if info, err := os.Stat(s.Home.Data()); err != nil || !info.IsDir() {
 		return solstice.ExitRefused, &solstice.RefusedError{
 			Reason: fmt.Sprintf("the node has no data directory: %s", s.Home.Data()),
 			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node,
 		}
 	}
-	if err := s.lockHome(); err != nil {
-		return solstice.ExitRefused, err
-	}
-	defer s.supervised.Close()
-	defer s.nodeLock.Close()
 	s.retry = time.NewTimer(0)
 	s.answers = make(chan answer, 1)
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
@@ -123,6 +139,10 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	defer plan.Close()
 	manual, _ := watch.New(s.Home.ManualFile(), pollManual) // the same fault would have been told already
 	defer manual.Close()
+	stopSigns := s.keepSigns()
+	defer stopSigns()
+	s.keeper = s.startKeeper()
+	defer s.keeper.stop()
 	return s.loop(plan.Hints(), manual.Hints())
 }
 
@@ -173,7 +193,7 @@ func (s *Supervisor) prepareState() (stop func()) {
 		s.Log.Warn("the state folder can't be made: no height is kept and nothing answers to status; SOLSTICE_STATE_DIR puts it elsewhere", "err", err)
 		return func() {}
 	}
-	if err := upgrade.Sweep(s.Home); err != nil {
+	if err := errors.Join(upgrade.Sweep(s.Home), s.sweepSnapshots()); err != nil {
 		s.Log.Warn("debris of an earlier run can't be removed", "err", err)
 	}
 	imported, err := upgrade.ImportBatch(s.Home)
@@ -270,8 +290,9 @@ func (s *Supervisor) tend(d upgrade.Decision, applied []solstice.Plan) {
 // carryOut starts the upgrade. The node is not touched before it stands in the journal.
 func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
 	u := &upgrade.Upgrade{
-		Home: s.Home, Plan: d.Plan, Dir: d.Dir, Manual: facts.File == nil || !facts.File.Is(d.Plan),
-		Halted: s.halted(d.Plan, facts), Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log,
+		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.Link.Dir, Under: facts.Under(), Height: facts.Height.Committed,
+		Manual: facts.IsManual(d.Plan), Halted: s.halted(d.Plan, facts),
+		Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
 		Doing: func(step string) {
 			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
 		},
@@ -284,6 +305,7 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	if preferred := s.Home.DirNames(d.Plan.Name)[0]; filepath.Base(d.Dir) != preferred {
 		s.Log.Warn("the plan's folder has another case than it should have; it is the only one, so it is used", "path", d.Dir, "should be", preferred)
 	}
+	s.keeper.pause()
 	ctx, stop := context.WithCancelCause(context.Background())
 	s.work, s.stopWork = make(chan error, 1), stop
 	go func() { s.work <- u.Run(ctx) }()
@@ -312,7 +334,10 @@ func (s *Supervisor) upgradeFailed(err error) (int, error) {
 
 // launch starts the binary that was decided on.
 func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if err := facts.Settle(s.Home, s.Upgrade.BackupDir); err != nil {
+	if err := s.checkSigned(); err != nil {
+		return s.keepOrRefuse(err)
+	}
+	if err := facts.Settle(s.Home); err != nil {
 		return s.keepOrRefuse(err)
 	}
 	if d.Relink {
@@ -336,8 +361,23 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	s.warn("the journal can't be written", err)
 	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: s.Args}})
 	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(s.Args, " "))
+	go s.probes.Digest(binary) // a snapshot names it; at the height there is no time for it
+	s.keeper.look()
+	s.warn("the node's arguments can't be recorded", s.recordArgs())
 	s.lookAgainIn(s.pace(d))
 	return false, 0, nil
+}
+
+// recordArgs keeps the node's arguments for the commands that have to know where its home is.
+func (s *Supervisor) recordArgs() error {
+	content, err := json.Marshal(s.Args)
+	if err != nil {
+		return err
+	}
+	if have, err := os.ReadFile(s.Home.ArgsFile()); err == nil && bytes.Equal(have, content) {
+		return nil
+	}
+	return durable.WriteFile(s.Home.ArgsFile(), content, 0o600)
 }
 
 // restart waits longer after each failure in a row, then starts the node again.
@@ -413,6 +453,7 @@ func (s *Supervisor) nodeEnded() error {
 	if s.work == nil { // else the upgrade is in the journal, and every sync is time that the node stands still
 		s.Log.Info("node ended", "end", end.String())
 		s.recordHeight()
+		s.warn(saidSigned, s.recordSigned())
 	}
 	s.seePlanFile()
 	switch {

@@ -45,6 +45,7 @@ func (s *Supervisor) warn(kind string, err error) {
 const (
 	saidWaiting  = "waiting"
 	saidPlanFile = "the plan file is not a whole plan; it is read again when it changes"
+	saidSigned   = "what the validator has signed can't be recorded"
 )
 
 // said keeps a state that lasts from being told again and again.

@@ -21,6 +21,7 @@ type Facts struct {
 	History []Switched
 	Begun   *solstice.Plan    // the upgrade that the journal began and did not bring to its switch
 	Skip    []int64           // heights after --unsafe-skip-upgrades
+	Skipped []Skipped         // plans that a rollback took off the list
 	Faults  map[string]string // by directory, why its binary can't be used; no entry: it can
 	Running bool              // a node runs, under the binary that Link names
 }
@@ -48,6 +49,12 @@ type Candidate struct {
 type Switched struct {
 	solstice.Plan
 	Dir string
+}
+
+// Skipped is a plan that is not to be carried out.
+type Skipped struct {
+	solstice.Plan
+	Manual bool // the chain doesn't know of it
 }
 
 // Action is what to do.
@@ -108,7 +115,7 @@ func (f Facts) sift(d *Decision) (due *Candidate) {
 	for _, c := range f.candidates() {
 		behind := f.Height.Known && f.Height.Committed >= c.Height
 		switch {
-		case slices.Contains(f.Skip, c.Height):
+		case slices.Contains(f.Skip, c.Height), slices.ContainsFunc(f.Skipped, func(s Skipped) bool { return s.Is(c.Plan) }):
 		case f.applied(c.Plan), c.Manual && !c.Below && behind:
 			d.drop(&c)
 		case f.due(c):
@@ -162,6 +169,14 @@ func (f Facts) due(c Candidate) bool {
 // launch decides what runs when nothing does and no plan is due.
 func (f Facts) launch(d *Decision) {
 	dir := f.Link.Dir
+	for _, s := range f.Skipped {
+		behind := f.Height.Known && f.Height.Committed >= s.Height
+		if !s.Manual && !behind && !slices.Contains(f.Skip, s.Height) {
+			*d = refuse(fmt.Sprintf("plan %s is to be skipped, as a rollback noted, and the node would halt there", s.Plan),
+				fmt.Sprintf("start it with: solstice run start --unsafe-skip-upgrades %d\nor, if it is to be carried out after all: solstice rollback --binary PATH", s.Height))
+			return
+		}
+	}
 	if f.Link.Missing() {
 		last, known := f.lastSwitch()
 		switch {

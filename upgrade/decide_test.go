@@ -37,6 +37,8 @@ func answered(height int64) Height {
 	return Height{Committed: height, Known: true, Answered: true}
 }
 
+func skipped(manual bool) []Skipped { return []Skipped{{Plan: v("v2", 100), Manual: manual}} }
+
 var (
 	genesis = solstice.Link{Dir: "genesis", Target: "genesis"}
 	onV2    = solstice.Link{Dir: "upgrades/v2", Target: "upgrades/v2"}
@@ -50,6 +52,15 @@ func TestDecide(t *testing.T) {
 		facts Facts
 		want  string // action, what, and what becomes of the other plans
 	}{
+		// A plan that a rollback took off the list.
+		{"skipped-and-the-node-would-halt", Facts{Link: genesis, File: file("v2", 100), Height: at(99), Skipped: skipped(false)}, "refuse: plan v2 at height 100 is to be skipped"},
+		{"skipped-and-the-height-is-not-known", Facts{Link: genesis, File: file("v2", 100), Skipped: skipped(false)}, "refuse: plan v2 at height 100 is to be skipped"},
+		{"skipped-with-the-flag", Facts{Link: genesis, File: file("v2", 100), Height: at(99), Skip: []int64{100}, Skipped: skipped(false)}, "launch genesis"},
+		{"skipped-and-passed", Facts{Link: genesis, File: file("v2", 100), Height: at(100), Skipped: skipped(false)}, "launch genesis"},
+		{"skipped-and-the-chain-does-not-know-it", Facts{Link: genesis, Manual: []Candidate{manual("v2", 100)}, Height: at(99), Skipped: skipped(true)}, "launch genesis"},
+		{"skipped-while-the-node-runs", Facts{Link: genesis, Running: true, File: written("v2", 100), Height: answered(99), Skipped: skipped(false)}, "launch genesis"},
+		{"skipped-at-another-height", Facts{Link: genesis, File: file("v2", 120), Height: at(119), Skip: []int64{100}, Skipped: skipped(false)}, "carry out v2 at height 120 in upgrades/v2"},
+
 		// A11: when is a plan due?
 		{"written-by-the-node-and-it-answers", Facts{Link: genesis, Running: true, File: written("v2", 100), Height: answered(99)}, "carry out v2 at height 100 in upgrades/v2"},
 		{"written-by-the-node-and-it-does-not-answer", Facts{Link: genesis, Running: true, File: written("v2", 100)}, "carry out v2 at height 100 in upgrades/v2"},

@@ -67,6 +67,7 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 			g.HeightFault = err
 		}
 	}
+	g.Skipped = g.Journal.Skipped()
 	g.History = history(home, g.Journal)
 	for _, name := range home.Dirs() {
 		dir := filepath.Join("upgrades", name)
@@ -77,6 +78,26 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 	g.Applied = applied(home, g.Link, g.Journal, g.History)
 	g.checkBinaries(home)
 	return g, nil
+}
+
+// IsManual says whether the chain doesn't know a plan: the operator added it, and the plan file, if it holds the plan,
+// has it from us.
+func (g *Gathered) IsManual(p solstice.Plan) bool {
+	if begin, ok := g.Journal.LastBegin(p); ok && begin.Manual {
+		return true
+	}
+	return g.File == nil || !g.File.Is(p)
+}
+
+// Under is the plan that the binary in use came with, or the zero plan.
+func (g *Gathered) Under() solstice.Plan {
+	var under Switched
+	for _, s := range g.History {
+		if s.Dir == g.Link.Dir && s.Height >= under.Height {
+			under = s
+		}
+	}
+	return under.Plan
 }
 
 // history is every switch that the journal or a file beside a binary tells of.

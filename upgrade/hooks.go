@@ -110,12 +110,13 @@ const (
 )
 
 // Probes finds out ahead of time whether binaries have a pre-upgrade command, so that at the height none is
-// started only to say no. It can be used from several goroutines.
+// started only to say no, and what their digests are. It can be used from several goroutines.
 type Probes struct {
 	Dir string // where a binary finds an empty home while it is asked; what a cut leaves there is swept
 
-	mu    sync.Mutex
-	asked map[probed]*probe
+	mu      sync.Mutex
+	asked   map[probed]*probe
+	digests map[probed]string
 }
 
 type probed struct {
@@ -147,6 +148,28 @@ func (p *Probes) PreUpgrade(ctx context.Context, binary string) Presence {
 	p.mu.Unlock()
 	asked.once.Do(func() { asked.presence = askHelp(ctx, binary, p.Dir) })
 	return asked.presence
+}
+
+// Digest is artifact.Digest of a binary, taken once while it stays the same.
+func (p *Probes) Digest(binary string) (string, error) {
+	key := probed{binary, watch.StampOf(binary)}
+	p.mu.Lock()
+	digest, ok := p.digests[key]
+	p.mu.Unlock()
+	if ok {
+		return digest, nil
+	}
+	digest, err := artifact.Digest(binary)
+	if err != nil {
+		return "", err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.digests == nil {
+		p.digests = map[probed]string{}
+	}
+	p.digests[key] = digest
+	return digest, nil
 }
 
 func askHelp(ctx context.Context, binary, dir string) Presence {

@@ -6,20 +6,27 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/snapshot"
 )
 
 // Steps that the journal lists besides those of the upgrade itself.
 const (
-	stepBegin     = "begin"     // it was decided: the plan is due
-	stepSwitch    = "switch"    // the link points to the new binary
-	stepStart     = "start"     // the new binary executes
-	stepFirst     = "first"     // it has committed the plan's height: the migration is done
-	stepConfirm   = "confirm"   // it has committed a block beyond the plan's height
-	stepAbandoned = "abandoned" // another binary was started instead
+	stepBegin      = "begin"       // it was decided: the plan is due
+	stepSnapshot   = "snapshot"    // what is on disk is kept
+	stepSwitch     = "switch"      // the link points to the new binary
+	stepStart      = "start"       // the new binary executes
+	stepFirst      = "first"       // it has committed the plan's height: the migration is done
+	stepConfirm    = "confirm"     // it has committed a block beyond the plan's height
+	stepAbandoned  = "abandoned"   // another binary was started instead
+	stepRolledBack = "rolled back" // the switch was taken back
+	stepSkipped    = "skipped"     // the network decided not to carry the plan out
+	stepPlanned    = "planned"     // that decision was taken back
 )
 
 // Entry is one line of the journal: a step that is done.
@@ -30,6 +37,7 @@ type Entry struct {
 	Seconds float64       `json:"seconds,omitempty"` // how long the step took
 	Dir     string        `json:"dir,omitempty"`     // begin, switch: the binary's directory
 	Halted  time.Time     `json:"halted,omitzero"`   // begin: when the plan file was written
+	Manual  bool          `json:"manual,omitempty"`  // begin, skipped: the operator's plan, of which the chain doesn't know
 	Height  int64         `json:"height,omitempty"`  // confirm: what was committed
 }
 
@@ -106,11 +114,16 @@ func (es Entries) step(name string) (Entry, bool) {
 	return Entry{}, false
 }
 
+// SnapshotID is the ID of the snapshot that belongs to an upgrade, of which this is the begin.
+func (e Entry) SnapshotID() string {
+	return snapshot.ID(filepath.Base(e.Dir), e.Plan.Height, e.Time)
+}
+
 // Begun returns the upgrade that has to go on, if there is one: begun, not brought to its switch, not
 // abandoned.
 func (es Entries) Begun() (Entry, bool) {
 	last := es.last()
-	if len(last) == 0 || last.has(stepSwitch) || last.has(stepAbandoned) {
+	if len(last) == 0 || last.has(stepSwitch) || last.has(stepAbandoned) || last.has(stepRolledBack) {
 		return Entry{}, false
 	}
 	return last[0], true
@@ -119,21 +132,96 @@ func (es Entries) Begun() (Entry, bool) {
 // Unconfirmed returns the last upgrade if it was switched to and its first block is not seen yet.
 func (es Entries) Unconfirmed() (Entry, bool) {
 	last := es.last()
-	if !last.has(stepSwitch) || last.has(stepConfirm) {
+	if !last.has(stepSwitch) || last.has(stepConfirm) || last.has(stepRolledBack) {
 		return Entry{}, false
 	}
 	return last[0], true
 }
 
-// Switches returns the switches that were done, oldest first.
+// Confirmed says whether the journal knows that a plan was carried out to its first block.
+func (es Entries) Confirmed(p solstice.Plan) bool {
+	return slices.ContainsFunc(es, func(e Entry) bool { return e.Step == stepConfirm && e.Plan.Is(p) })
+}
+
+// Reached says whether the journal knows that a plan's height was committed, after the upgrade to it was last begun.
+func (es Entries) Reached(p solstice.Plan) bool {
+	reached := false
+	for _, e := range es {
+		if e.Plan.Is(p) {
+			reached = e.Step == stepFirst || e.Step == stepConfirm || reached && e.Step != stepBegin
+		}
+	}
+	return reached
+}
+
+// LastBegin returns the begin of the last upgrade to a plan.
+func (es Entries) LastBegin(p solstice.Plan) (Entry, bool) {
+	for _, e := range slices.Backward(es) {
+		if e.Step == stepBegin && e.Plan.Is(p) {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
+// Switches returns the switches that were done and not taken back, oldest first.
 func (es Entries) Switches() []Switched {
 	var switches []Switched
 	for _, e := range es {
-		if e.Step == stepSwitch {
+		switch e.Step {
+		case stepSwitch:
 			switches = append(switches, Switched{e.Plan, e.Dir})
+		case stepRolledBack:
+			switches = slices.DeleteFunc(switches, func(s Switched) bool { return s.Is(e.Plan) })
 		}
 	}
 	return switches
+}
+
+// Skipped returns the plans that are not to be carried out.
+func (es Entries) Skipped() []Skipped {
+	var skipped []Skipped
+	for _, e := range es {
+		switch e.Step {
+		case stepSkipped:
+			skipped = append(skipped, Skipped{e.Plan, e.Manual})
+		case stepPlanned:
+			skipped = slices.DeleteFunc(skipped, func(s Skipped) bool { return s.Is(e.Plan) })
+		}
+	}
+	return skipped
+}
+
+// RollBack notes that a switch was taken back. Whoever was cut off says it again with the same time, and it is noted
+// once; so it is with Switch, Skip and Unskip.
+func (j Journal) RollBack(at time.Time, s Switched) error {
+	return j.appendOnce(Entry{Time: at, Plan: s.Plan, Step: stepRolledBack, Dir: s.Dir})
+}
+
+// Switch notes a switch that was made without an upgrade.
+func (j Journal) Switch(at time.Time, s Switched) error {
+	return j.appendOnce(Entry{Time: at, Plan: s.Plan, Step: stepSwitch, Dir: s.Dir})
+}
+
+// Skip notes that a plan is not to be carried out.
+func (j Journal) Skip(at time.Time, s Skipped) error {
+	return j.appendOnce(Entry{Time: at, Plan: s.Plan, Step: stepSkipped, Manual: s.Manual})
+}
+
+// Unskip notes that a plan is to be carried out, after all.
+func (j Journal) Unskip(at time.Time, p solstice.Plan) error {
+	return j.appendOnce(Entry{Time: at, Plan: p, Step: stepPlanned})
+}
+
+func (j Journal) appendOnce(e Entry) error {
+	entries, err := j.Read()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(entries, func(have Entry) bool { return have.Step == e.Step && have.Plan.Is(e.Plan) && have.Time.Equal(e.Time) }) {
+		return nil
+	}
+	return j.Append(e)
 }
 
 // History turns the journal into the upgrades that people ask about, oldest first.
@@ -177,10 +265,12 @@ func (es Entries) upgrade() solstice.Upgrade {
 			if first.IsZero() {
 				up.Standing.Migration = solstice.Seconds(e.Time.Sub(started))
 			}
-		case stepAbandoned:
-			up.State = "abandoned"
+		case stepAbandoned, stepRolledBack:
+			up.State = e.Step
 		}
-		if e.Step != stepAbandoned && e.Step != stepConfirm && e.Step != stepFirst {
+		switch e.Step {
+		case stepFirst, stepConfirm, stepAbandoned, stepRolledBack, stepSkipped, stepPlanned:
+		default:
 			up.Steps = append(up.Steps, solstice.Step{Name: e.Step, Seconds: e.Seconds})
 		}
 	}

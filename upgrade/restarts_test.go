@@ -139,7 +139,7 @@ func (m *model) session(events int) {
 }
 
 func (m *model) launch(d Decision, facts Gathered) {
-	must(m, facts.Settle(m.home, m.home.Dir))
+	must(m, facts.Settle(m.home))
 	if d.Relink {
 		must(m, Relink(m.home, d.Dir))
 	}
@@ -179,7 +179,7 @@ func (m *model) block() {
 func (m *model) carryOut(d Decision, facts Gathered) (cut bool) {
 	at := ""
 	if !m.alone {
-		at = rapid.SampledFrom([]string{"", "", "stop", "backup", "pre-upgrade", "switch"}).Draw(m.T, "cut at")
+		at = rapid.SampledFrom([]string{"", "", "stop", "snapshot", "pre-upgrade", "switch"}).Draw(m.T, "cut at")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -236,7 +236,7 @@ func TestRunGoesOnAfterEveryCut(t *testing.T) {
 					must(t, again.Begin())
 					must(t, again.Run(t.Context()))
 				} else {
-					must(t, facts.Settle(u.Home, u.Home.Dir))
+					must(t, facts.Settle(u.Home))
 				}
 				checkUpgraded(t, u.Home)
 			})
@@ -269,7 +269,7 @@ func newUpgradeOn(home solstice.Home) *Upgrade {
 	}
 }
 
-// checkUpgraded: the link is relative and right, the plan is beside the binary, one whole backup, no debris, and
+// checkUpgraded: the link is relative and right, the plan is beside the binary, one whole snapshot, no debris, and
 // the journal tells the whole story.
 func checkUpgraded(t *testing.T, home solstice.Home) {
 	t.Helper()
@@ -279,12 +279,12 @@ func checkUpgraded(t *testing.T, home solstice.Home) {
 	if got, err := os.ReadFile(home.AppliedFile("upgrades/v2")); err != nil || string(got) != string(v("v2", 100).File()) {
 		t.Errorf("plan beside the binary: %q, %v", got, err)
 	}
-	backups, err := filepath.Glob(filepath.Join(home.Dir, "data-backup-v2-100-*"))
-	if err != nil || len(backups) != 1 {
-		t.Fatalf("backups: %q, %v", backups, err)
+	snapshots, err := filepath.Glob(filepath.Join(home.Dir, "data-backup-v2-100-*"))
+	if err != nil || len(snapshots) != 1 {
+		t.Fatalf("snapshots: %q, %v", snapshots, err)
 	}
-	if got, err := os.ReadFile(filepath.Join(backups[0], "application.db", "CURRENT")); err != nil || string(got) != "MANIFEST-000001\n" {
-		t.Errorf("in the backup: %q, %v", got, err)
+	if got, err := os.ReadFile(filepath.Join(snapshots[0], "data", "application.db", "CURRENT")); err != nil || string(got) != "MANIFEST-000001\n" {
+		t.Errorf("in the snapshot: %q, %v", got, err)
 	}
 	for _, dir := range []string{home.Dir, home.Root(), home.StateDir, home.Data()} {
 		if debris, _ := filepath.Glob(filepath.Join(dir, durable.TempPrefix+"*")); len(debris) > 0 {

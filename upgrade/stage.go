@@ -70,7 +70,7 @@ func firstMissing(home solstice.Home, path string) (missing string) {
 // supervisor's lock.
 func Sweep(home solstice.Home) error {
 	return durable.Locked(home.StateDir, func() error {
-		dirs := []string{home.StateDir, home.Root(), home.Data(), home.Upgrades(), filepath.Dir(home.Binary(solstice.Genesis))}
+		dirs := []string{home.StateDir, filepath.Dir(home.SignStateFile()), home.Root(), home.Data(), home.Upgrades(), filepath.Dir(home.Binary(solstice.Genesis))}
 		for _, name := range home.Dirs() {
 			dir := filepath.Join("upgrades", name)
 			dirs = append(dirs, filepath.Join(home.Root(), dir), filepath.Dir(home.Binary(dir)))

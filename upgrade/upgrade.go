@@ -12,11 +12,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"solstice"
 	"solstice/artifact"
@@ -28,7 +25,7 @@ import (
 type Options struct {
 	RestartDelay time.Duration
 	SkipBackup   bool
-	BackupDir    string
+	BackupDir    string // where snapshots go
 	Script       string // file name in the folder cosmovisor/, or empty
 	MaxRetries   int    // of a pre-upgrade that asks to be tried again
 	HookTimeout  time.Duration
@@ -46,14 +43,18 @@ type Node interface {
 type Upgrade struct {
 	Home    solstice.Home
 	Plan    solstice.Plan
-	Dir     string    // of the new binary, relative to Home.Root
-	Manual  bool      // the chain doesn't know the plan: the node finds it in the plan file all the same
-	Halted  time.Time // when the node stood still, as far as that can be told; zero: when the upgrade begins
+	Dir     string        // of the new binary, relative to Home.Root
+	From    string        // of the old binary; empty when there is no link
+	Under   solstice.Plan // that the old binary came with; the zero plan when it is the first
+	Height  int64         // the last block that is known to be committed; 0: not known
+	Manual  bool          // the chain doesn't know the plan: the node finds it in the plan file all the same
+	Halted  time.Time     // when the node stood still, as far as that can be told; zero: when the upgrade begins
 	Options Options
 	Node    Node
 	Probes  *Probes
 	Log     *slog.Logger
 	Doing   func(step string) // told when a step begins; may be nil
+	Ended   func() error      // called once the node has ended, beside the snapshot; may be nil
 
 	journal Journal
 	begun   Entry
@@ -68,14 +69,14 @@ var steps = []struct {
 }{
 	{"stop", (*Upgrade).stop},
 	{"plan", (*Upgrade).placePlan},
-	{"backup", (*Upgrade).backup},
+	{stepSnapshot, (*Upgrade).snapshot},
 	{"script", (*Upgrade).script},
 	{"pre-upgrade", (*Upgrade).preUpgrade},
 	{stepSwitch, (*Upgrade).switchBinary},
 }
 
 // Begin enters the upgrade into the journal, unless it stands there and has to go on. Nothing else has changed
-// when it fails: the node may run on.
+// when it fails: the node may run on. It fails if it is known before that there is no room for the snapshot.
 func (u *Upgrade) Begin() error {
 	u.journal = OpenJournal(u.Home)
 	entries, err := u.journal.Read()
@@ -86,7 +87,12 @@ func (u *Upgrade) Begin() error {
 		u.begun = begun
 		return nil
 	}
-	u.begun = Entry{Time: time.Now(), Plan: u.Plan, Step: stepBegin, Dir: u.Dir, Halted: u.Halted}
+	if !u.Options.SkipBackup {
+		if err := u.store().Room(); err != nil {
+			return err
+		}
+	}
+	u.begun = Entry{Time: time.Now(), Plan: u.Plan, Step: stepBegin, Dir: u.Dir, Halted: u.Halted, Manual: u.Manual}
 	return u.journal.Append(u.begun)
 }
 
@@ -167,56 +173,73 @@ func (u *Upgrade) placePlan(context.Context) error {
 	return durable.WriteFile(u.Home.PlanFile(), u.Plan.File(), 0o600)
 }
 
-// backup copies the data directory.
+// snapshot keeps what is on disk, as the way back.
 //
-// A crash leaves debris with a temporary name, which the next try removes, or the whole copy under a name that
+// A crash leaves debris with a temporary name, which the next try removes, or the whole snapshot under a name that
 // holds the moment at which the upgrade was begun, which the next try takes for done.
-func (u *Upgrade) backup(ctx context.Context) error {
+func (u *Upgrade) snapshot(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() {
+		if u.Ended == nil {
+			ended <- nil
+			return
+		}
+		ended <- u.Ended()
+	}()
+	err := u.takeSnapshot(ctx)
+	if endedErr := <-ended; endedErr != nil {
+		u.Log.Warn("what the validator has signed can't be recorded", "err", endedErr)
+	}
+	return err
+}
+
+func (u *Upgrade) takeSnapshot(ctx context.Context) error {
 	if u.Options.SkipBackup {
-		u.Log.Warn("no backup is taken, as UNSAFE_SKIP_BACKUP says", "plan", u.Plan.Name)
+		u.Log.Warn("no snapshot is taken, as UNSAFE_SKIP_BACKUP says: there is no way back", "plan", u.Plan.Name)
 		return nil
 	}
-	to := backupPath(u.Options.BackupDir, u.begun)
-	if _, err := os.Lstat(to); err == nil {
-		return nil
-	}
-	if err := checkRoom(u.Home.Data(), u.Options.BackupDir); err != nil {
+	id := u.begun.SnapshotID()
+	if _, err := u.store().Get(id); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	label := snapshot.Label{Plan: u.Plan, Height: max(u.Height, u.Plan.Height-1), Dir: u.From, Under: u.Under}
+	if u.From != "" {
+		label.Digest, _ = u.Probes.Digest(u.Home.Binary(u.From)) // an old binary that is gone can't be told from another
+	}
+	taken, err := u.store().Take(ctx, id, label, logProgress(u.Log, "taking a full copy: this disk can neither clone nor link the data"))
+	if err != nil {
+		return err
+	}
+	if len(taken.LeftOut) > 0 {
+		u.Log.Info("left out of the snapshot: what may be a key, and what is no file", "files", strings.Join(taken.LeftOut, " "))
+	}
+	if len(taken.Elsewhere) > 0 {
+		u.Log.Warn("the snapshot is no whole way back: these are symlinks to folders, whose content is not in it", "links", strings.Join(taken.Elsewhere, ", "))
+	}
+	u.Log.Info("snapshot taken", "plan", u.Plan.Name, "id", id, "files", taken.Files, "bytes", taken.Bytes, "of them copied", taken.NewBytes,
+		"elapsed", time.Duration(taken.Seconds*float64(time.Second)).Round(time.Microsecond))
+	return nil
+}
+
+func (u *Upgrade) store() snapshot.Store {
+	return snapshot.Store{Home: u.Home, Dir: u.Options.BackupDir}
+}
+
+// logProgress tells how far a long copy is, and when it will be done.
+func logProgress(log *slog.Logger, what string) snapshot.Progress {
 	start := time.Now()
-	u.Log.Info("taking a backup of the data directory", "plan", u.Plan.Name, "path", to)
-	copied, err := snapshot.Copy(ctx, u.Home.Data(), to)
-	if err != nil {
-		return err
+	var told time.Time
+	return func(done, total int64) {
+		if time.Since(told) < progressEvery || done == 0 {
+			return
+		}
+		told = time.Now()
+		left := time.Duration(float64(time.Since(start)) * float64(total-done) / float64(done))
+		log.Info(what, "done", fmt.Sprintf("%d of %d MiB", done>>20, total>>20), "left", left.Round(time.Second))
 	}
-	if len(copied.LeftOut) > 0 {
-		u.Log.Warn("left out of the backup: not regular files", "files", strings.Join(copied.LeftOut, " "))
-	}
-	u.Log.Info("backup taken", "plan", u.Plan.Name, "path", to, "files", copied.Files, "bytes", copied.Bytes, "elapsed", time.Since(start).Round(time.Millisecond))
-	return nil
 }
 
-// backupPath is where the backup of an upgrade is.
-func backupPath(dir string, begun Entry) string {
-	return filepath.Join(dir, snapshot.Name(filepath.Base(begun.Dir), begun.Plan.Height, begun.Time))
-}
-
-// checkRoom says before a long copy, and not after it, that it can't fit.
-func checkRoom(data, dir string) error {
-	size, err := snapshot.Size(data)
-	if err != nil {
-		return err
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("statfs %s: %w", dir, err)
-	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); size > free {
-		return fmt.Errorf("%s has %d MiB free and the copy needs %d MiB; make room, or set DAEMON_DATA_BACKUP_DIR to another disk",
-			dir, free>>20, size>>20)
-	}
-	return nil
-}
+const progressEvery = 10 * time.Second
 
 // switchBinary points the current link at the new binary, and leaves the plan beside it, where Cosmovisor looks.
 //
@@ -249,9 +272,8 @@ func Relink(home solstice.Home, dir string) error {
 }
 
 // Settle closes the upgrade that the journal began, if there is one, before a binary is launched in its stead: either
-// its switch was done and not written down, or another binary runs now and what was done must be done again. Then half a
-// backup in backupDir goes.
-func (g *Gathered) Settle(home solstice.Home, backupDir string) error {
+// its switch was done and not written down, or another binary runs now and what was done must be done again.
+func (g *Gathered) Settle(home solstice.Home) error {
 	begun, ok := g.Journal.Begun()
 	if !ok {
 		return nil
@@ -259,8 +281,6 @@ func (g *Gathered) Settle(home solstice.Home, backupDir string) error {
 	closing := Entry{Plan: begun.Plan, Step: stepAbandoned}
 	if g.applied(begun.Plan) {
 		closing.Step, closing.Dir = stepSwitch, begun.Dir
-	} else if err := snapshot.Discard(backupPath(backupDir, begun)); err != nil {
-		return err
 	}
 	if err := OpenJournal(home).Append(closing); err != nil {
 		return err

@@ -237,13 +237,12 @@ and the current link is made absolute, which every version of it can follow. Eve
 			if err != nil {
 				return err
 			}
-			home := c.home(nil)
-			release, err := supervisor.Hold(home)
+			home, err := c.hold(cmd)
 			if err != nil {
 				return err
 			}
-			defer release()
-			plans, err := upgrade.Eject(home)
+			defer home.release()
+			plans, err := upgrade.Eject(home.Home.Home)
 			if err != nil {
 				return err
 			}

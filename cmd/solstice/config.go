@@ -15,6 +15,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"solstice"
+	"solstice/node"
+	"solstice/signstate"
+	"solstice/snapshot"
 )
 
 // Config is every setting. Each comes from the environment under the name in its tag, else from the
@@ -41,9 +44,11 @@ type Config struct {
 	Grace time.Duration `env:"DAEMON_SHUTDOWN_GRACE" default:"1m"`
 	// Poll is how often the plan file is looked at, as the net below the file system's events. 0s means events only.
 	Poll time.Duration `env:"DAEMON_POLL_INTERVAL" default:"300ms"`
-	// SkipBackup upgrades without a copy of the data directory.
+	// SkipBackup upgrades without a snapshot: without a way back.
 	SkipBackup bool `env:"UNSAFE_SKIP_BACKUP" default:"false"`
-	// BackupDir is where backups go. An absolute path of an existing directory. Defaults to DAEMON_HOME.
+	// BackupDir is where snapshots go. An absolute path of an existing directory. On the filesystem of data/ a snapshot
+	// is made of links or clones. On another one it is taken near data/ first, and copied while the node runs.
+	// Defaults to DAEMON_HOME.
 	BackupDir string `env:"DAEMON_DATA_BACKUP_DIR"`
 	// PreUpgradeRetries is how often a pre-upgrade command that ends with 31 is tried again.
 	PreUpgradeRetries int `env:"DAEMON_PREUPGRADE_MAX_RETRIES" default:"0"`
@@ -71,6 +76,9 @@ type Config struct {
 	RestartOnFailure bool `env:"SOLSTICE_RESTART_ON_FAILURE" default:"false"`
 	// StateDir is where Solstice keeps what is its own. An absolute path. Defaults to DAEMON_HOME/cosmovisor/.solstice.
 	StateDir string `env:"SOLSTICE_STATE_DIR"`
+	// KeepSnapshots is how many snapshots of upgrades are kept, the newest ones. One whose upgrade was not confirmed is kept
+	// besides, and so are those that were taken by hand.
+	KeepSnapshots int `env:"SOLSTICE_KEEP_SNAPSHOTS" default:"3"`
 	// Supervise names the commands of the node, separated by commas, that are supervised besides start and run.
 	Supervise string `env:"SOLSTICE_SUPERVISE"`
 
@@ -297,17 +305,54 @@ func (c *Config) checkNames() (faults []error) {
 	case !filepath.IsAbs(c.Home):
 		faults = append(faults, fmt.Errorf("DAEMON_HOME must be an absolute path, not %q", c.Home))
 	}
+	if c.KeepSnapshots < 0 {
+		faults = append(faults, fmt.Errorf("SOLSTICE_KEEP_SNAPSHOTS must not be negative: %d", c.KeepSnapshots))
+	}
 	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) && filepath.IsAbs(c.Home) {
 		faults = append(faults, fmt.Errorf("SOLSTICE_STATE_DIR must be an absolute path, not %q", c.StateDir))
 	}
 	return faults
 }
 
-// home is the home that the node's arguments and the settings name together.
+// home is the home that the node's arguments and the settings name together. Without arguments, those count that the node
+// was started with last.
 func (c *Config) home(args []string) solstice.Home {
 	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase}
+	if args == nil {
+		args = lastArgs(h)
+	}
 	h.Node = nodeHome(args, h)
 	return h
+}
+
+// lastArgs are the arguments that the node was started with last. They may be lost.
+func lastArgs(h solstice.Home) (args []string) {
+	if content, err := os.ReadFile(h.ArgsFile()); err == nil {
+		_ = json.Unmarshal(content, &args)
+	}
+	return args
+}
+
+// store is where the snapshots of a home are.
+func (c *Config) store(h solstice.Home) snapshot.Store {
+	return snapshot.Store{Home: h, Dir: c.namedBackupDir()}
+}
+
+// namedBackupDir is the folder that the operator named for snapshots, or empty. Cosmovisor writes the home itself into its
+// configuration, which is as good as none.
+func (c *Config) namedBackupDir() string {
+	if filepath.Clean(c.BackupDir) == filepath.Clean(c.Home) {
+		return ""
+	}
+	return c.BackupDir
+}
+
+// guard guards what the node with these settings signs.
+func guard(h solstice.Home, settings node.Settings) *signstate.Guard {
+	return &signstate.Guard{
+		Validator: signstate.Validator{KeyFile: settings.KeyFile, StateFile: settings.StateFile, Remote: settings.SignerAddress != ""},
+		Marks:     signstate.OpenMarks(h),
+	}
 }
 
 // loadChecked is what commands begin with that need a home.

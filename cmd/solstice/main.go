@@ -91,6 +91,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 	root.AddCommand(
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), showUpgradeInfoCommand(&configPath),
+		snapshotCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
 		ejectCommand(&configPath), versionCommand(&configPath),
 	)
 	return root

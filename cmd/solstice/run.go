@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 	"solstice/artifact"
 	"solstice/internal/child"
 	"solstice/node"
+	"solstice/rollback"
 	"solstice/supervisor"
 	"solstice/upgrade"
 )
@@ -137,14 +139,15 @@ func supervise(c *Config, args []string) error {
 	if c.Grace == 0 {
 		log.Warn("DAEMON_SHUTDOWN_GRACE is 0: at an upgrade the node is killed at once and may have to replay its last blocks", "origin", c.origins["DAEMON_SHUTDOWN_GRACE"])
 	}
+	settings := node.ReadSettings(home, args, os.Getenv)
 	s := &supervisor.Supervisor{
 		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals,
 		Node:  node.Find(home, args, os.Getenv, c.GRPC),
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
-		Skip: skippedHeights(args),
+		Skip: skippedHeights(args), Signs: guard(home, settings), Keep: c.KeepSnapshots,
 		Upgrade: upgrade.Options{
-			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.BackupDir,
+			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
 			Script: c.Script, MaxRetries: c.PreUpgradeRetries, HookTimeout: c.HookTimeout,
 		},
 	}
@@ -166,6 +169,19 @@ func execute(home solstice.Home, args []string) error {
 	}
 	if err := artifact.MakeExecutable(binary); err != nil {
 		return err
+	}
+	if what, err := rollback.Pending(home); err != nil || what != "" {
+		return errors.Join(err, &solstice.RefusedError{
+			Reason: "a restore was cut off, and the home is half-way: " + what,
+			Hint:   "the next start finishes it, and so does the command that was cut off",
+		})
+	}
+	if resetsSigned(args) {
+		settings := node.ReadSettings(home, args, os.Getenv)
+		say := func(text string) { fmt.Fprintln(os.Stderr, "solstice:", text) }
+		if err := keepMark(home, guard(home, settings), say); err != nil {
+			return err
+		}
 	}
 	err = syscall.Exec(binary, append([]string{binary}, args...), os.Environ())
 	return fmt.Errorf("execute %s: %w", binary, err)

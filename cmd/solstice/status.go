@@ -81,6 +81,12 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	if s.Waiting != "" {
 		row("waiting", "%s", s.Waiting)
 	}
+	if c := s.Copying; c != nil {
+		row("copying", "snapshot %s to %s: %s of %s", c.Snapshot, c.To, size(c.Done), size(c.Total))
+		if c.Waiting != "" {
+			row("", "  waits: %s", c.Waiting)
+		}
+	}
 	last := s.Upgrades[max(len(s.Upgrades)-shownUpgrades, 0):]
 	for i, u := range last {
 		row(once("upgrades", i), "%s", describeUpgrade(u))

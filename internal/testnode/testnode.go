@@ -48,11 +48,13 @@ type Plan struct {
 	Manual bool `json:"manual,omitempty"`
 }
 
-// WrongBinary is the exit code of a binary that was started at a height that is not its own, and TwoNodes of one that
-// found another at work on its home. No test may ever see them.
+// WrongBinary is the exit code of a binary that was started at a height that is not its own, TwoNodes of one that
+// found another at work on its home, and SignedTwice of one that would have to sign a height that was signed before. No test may
+// ever see them.
 const (
 	WrongBinary = 76
 	TwoNodes    = 77
+	SignedTwice = 78
 )
 
 // Main is the node. Its exit code is the process's.
@@ -74,6 +76,10 @@ func Main() int {
 		return 0
 	case "pre-upgrade":
 		return preUpgrade(args)
+	case "unsafe-reset-all":
+		return reset(args)
+	case "rollback":
+		return rollback(args)
 	case "echo":
 		dir, _ := os.Getwd()
 		fmt.Println(ownVersion(), strings.Join(args[1:], " "), "in", dir)
@@ -125,6 +131,41 @@ func logLine(home, format string, values ...any) {
 	f.Close()
 }
 
+// reset does what CometBFT does: the data is gone, and the sign state begins anew.
+func reset(args []string) int {
+	data := filepath.Join(homeOf(args), "data")
+	if err := os.RemoveAll(data); err != nil {
+		fmt.Fprintln(os.Stderr, "noded:", err)
+		return 1
+	}
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, "noded:", err)
+		return 1
+	}
+	_ = os.WriteFile(filepath.Join(data, signState), []byte(`{"height":"0","round":0,"step":0}`), 0o600)
+	fmt.Println("reset")
+	return 0
+}
+
+// rollback undoes one block.
+func rollback(args []string) int {
+	n := &running{home: homeOf(args)}
+	n.height = n.committed() - 2
+	if err := n.commit(); err != nil {
+		fmt.Fprintln(os.Stderr, "noded:", err)
+		return 1
+	}
+	fmt.Println("Rolled back state to height", n.height)
+	return 0
+}
+
+func homeOf(args []string) string {
+	if home, ok := node.Flag(args, "home"); ok {
+		return home
+	}
+	return os.Getenv("DAEMON_HOME")
+}
+
 // running is a started node.
 type running struct {
 	home   string
@@ -134,24 +175,26 @@ type running struct {
 }
 
 func start(args []string) int {
-	n := &running{home: os.Getenv("DAEMON_HOME")}
-	if home, ok := node.Flag(args, "home"); ok {
-		n.home = home
-	}
+	n := &running{home: homeOf(args)}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := n.open(args); err != nil {
-		fmt.Fprintln(os.Stderr, "noded:", err)
-		logLine(n.home, "%v", err)
-		var code exitError
-		if errors.As(err, &code) {
-			return code.code
-		}
-		return 1
+		return n.fail(err)
 	}
 	logLine(n.home, "start at %d", n.height)
 	fmt.Println(ownVersion(), "started at height", n.height)
 	return n.run(signals)
+}
+
+// fail tells an error, and returns the code to end with.
+func (n *running) fail(err error) int {
+	fmt.Fprintln(os.Stderr, "noded:", err)
+	logLine(n.home, "%v", err)
+	var code exitError
+	if errors.As(err, &code) {
+		return code.code
+	}
+	return 1
 }
 
 type exitError struct {
@@ -183,14 +226,12 @@ func (n *running) open(args []string) error {
 	if n.script.BlockTime == 0 {
 		n.script.BlockTime = 10 * time.Millisecond
 	}
-	if content, err := os.ReadFile(filepath.Join(n.home, "data", "height")); err == nil {
-		n.height, _ = strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64)
+	n.height = n.committed()
+	if err := n.checkBinary(); err != nil {
+		return err
 	}
 	if code, ok := n.script.Fail[ownVersion()]; ok {
 		return exitError{code, fmt.Sprintf("fail with %d", code)}
-	}
-	if err := n.checkBinary(); err != nil {
-		return err
 	}
 	if laddr, ok := node.Flag(args, "rpc.laddr"); ok {
 		go http.ListenAndServe(strings.TrimPrefix(laddr, "tcp://"), http.HandlerFunc(n.abciInfo))
@@ -216,8 +257,62 @@ func (n *running) checkBinary() error {
 			return exitError{WrongBinary, fmt.Sprintf("WRONG PLAN FILE for %s: %v", want.Name, err)}
 		}
 		logLine(n.home, "upgrade at %d", n.height+1)
+		// What a migration changes before it is through with it.
+		return os.WriteFile(filepath.Join(n.home, "data", "migrated"), []byte(ownVersion()+"\n"), 0o644)
 	}
 	return nil
+}
+
+// committed is the height on disk.
+func (n *running) committed() int64 {
+	content, _ := os.ReadFile(filepath.Join(n.home, "data", "height"))
+	height, _ := strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64)
+	return height
+}
+
+// signState is CometBFT's file for what was signed, in data/.
+const signState = "priv_validator_state.json"
+
+// sign signs the next block, if the node has a validator's key and its sign state lets it. It keeps a list of its own,
+// outside data/, of what it has signed: a height that stands there already is a crime.
+func (n *running) sign() error {
+	if _, err := os.Stat(filepath.Join(n.home, "config", "priv_validator_key.json")); err != nil {
+		return nil
+	}
+	path := filepath.Join(n.home, "data", signState)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return exitError{1, err.Error()}
+	}
+	var state struct {
+		Height int64 `json:"height,string"`
+	}
+	if err := json.Unmarshal(content, &state); err != nil {
+		return exitError{1, err.Error()}
+	}
+	if state.Height > n.height {
+		return nil // signed before; the others make the block
+	}
+	line := fmt.Sprintf("%d\n", n.height+1)
+	list := filepath.Join(n.home, "signed")
+	if signed, _ := os.ReadFile(list); strings.Contains("\n"+string(signed), "\n"+line) {
+		return exitError{SignedTwice, "SIGNED TWICE: height " + line}
+	}
+	// CometBFT writes its state before the signature leaves it.
+	state.Height = n.height + 1
+	content = fmt.Appendf(nil, `{"height":"%d","round":0,"step":3}`, state.Height)
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(list, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
 }
 
 func (n *running) abciInfo(w http.ResponseWriter, r *http.Request) {
@@ -241,6 +336,9 @@ func (n *running) run(signals <-chan os.Signal) int {
 			logLine(n.home, "stopped at %d", n.height)
 			return 0
 		case <-ticks:
+			if err := n.sign(); err != nil {
+				return n.fail(err)
+			}
 			i := slices.IndexFunc(n.script.Plans, func(p Plan) bool { return p.Height == n.height+1 && !p.Manual })
 			if i >= n.own {
 				if code := n.halt(n.script.Plans[i]); code >= 0 {
@@ -250,8 +348,7 @@ func (n *running) run(signals <-chan os.Signal) int {
 				continue
 			}
 			if err := n.commit(); err != nil {
-				fmt.Fprintln(os.Stderr, "noded:", err)
-				return 1
+				return n.fail(err)
 			}
 			if n.height == n.script.StopAt {
 				return n.script.StopCode

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package rollback
+
+// isMountPoint is for Linux.
+func isMountPoint(string) bool { return false }
