@@ -24,6 +24,9 @@ type Guard struct {
 // and there is no way past it but RaiseFile.
 func (g *Guard) Check() error {
 	address, mark, err := g.mark()
+	if err != nil && g.Marks.none() {
+		return nil // a key that says nothing of its address, and nothing that it could be below
+	}
 	if err != nil || mark == (State{}) {
 		return err // and what the node makes of a damaged file is its own affair
 	}

@@ -431,3 +431,12 @@ func memory() string {
 	}
 	return ""
 }
+
+// TestKeyWithoutAddress: a key file that doesn't tell its address stops no node that has nothing to fall below.
+func TestKeyWithoutAddress(t *testing.T) {
+	g := newGuard(t, t.TempDir())
+	write(t, g.KeyFile, `{"pub_key":{},"priv_key":{}}`)
+	must(t, g.Check())
+	must(t, g.Marks.Raise(alice, State{17, 0, 3}))
+	checkErr(t, g.Check(), "no address of 40 hex digits")
+}

@@ -77,6 +77,12 @@ func (m Marks) Raise(address string, to State) error {
 	})
 }
 
+// none says that there is certainly no mark of any validator.
+func (m Marks) none() bool {
+	marks, _, err := m.read()
+	return err == nil && len(marks) == 0
+}
+
 func (m Marks) read() (marks map[string]entry, size int, err error) {
 	content, err := readSmall(m.path)
 	if errors.Is(err, fs.ErrNotExist) {

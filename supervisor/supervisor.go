@@ -92,6 +92,7 @@ type Supervisor struct {
 const (
 	pollManual  = 5 * time.Second        // of the operator's list, below the events
 	lookAgain   = 100 * time.Millisecond // how soon what can't be done yet is tried again: the chain stands still
+	tryAgain    = time.Second            // the same for what was tried and failed: a try may be work
 	settleTime  = 200 * time.Millisecond // how long a plan file may be half-written without a word
 	backoffMin  = time.Second
 	backoffMax  = time.Minute
@@ -267,6 +268,7 @@ func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: err.Error()}
 	}
 	s.wait(err.Error(), "the node is left as it is; this is tried again")
+	s.lookAgainIn(tryAgain)
 	return false, 0, nil
 }
 

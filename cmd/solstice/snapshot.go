@@ -279,8 +279,8 @@ func printVerified(cmd *cobra.Command, one snapshot.Snapshot, found snapshot.Ver
 	case !deep:
 		fmt.Fprintf(w, "%s: %s as they were, by size and time\n", one.ID, count(found.Files, "file"))
 	case found.Recorded > 0:
-		fmt.Fprintf(w, "%s: %s as they were, by size and time; %s the same content, %d hashed for the first time, for the next deep look\n",
-			one.ID, count(found.Files, "file"), count(found.Compared, "hash")+" of", found.Recorded)
+		fmt.Fprintf(w, "%s: %s as they were, by size and time; %d by content too, %d hashed for the first time, for the next deep look\n",
+			one.ID, count(found.Files, "file"), found.Compared, found.Recorded)
 	default:
 		fmt.Fprintf(w, "%s: %s as they were, by content\n", one.ID, count(found.Files, "file"))
 	}
