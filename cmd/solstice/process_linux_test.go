@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"solstice/internal/durable"
 )
 
 // testHome is a home with the test node in it, and the solstice processes that a test starts there.
@@ -76,7 +79,7 @@ func (h *testHome) command(args ...string) *exec.Cmd {
 	h.check(err)
 	cmd := exec.Command(exe)
 	cmd.Args = append([]string{"solstice"}, args...)
-	cmd.Env = append(os.Environ(), "DAEMON_HOME="+h.dir, "DAEMON_NAME=noded", "UNSAFE_SKIP_BACKUP=true", raceOption)
+	cmd.Env = append(os.Environ(), "DAEMON_HOME="+h.dir, "DAEMON_NAME=noded", raceOption)
 	cmd.Stderr = os.Stderr
 	h.Cleanup(func() {
 		if cmd.Process != nil {
@@ -111,23 +114,84 @@ func (h *testHome) start(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// validator gives the node a key, so that it signs.
+func (h *testHome) validator() {
+	h.Helper()
+	h.write("config/priv_validator_key.json", `{"address":"6A1B2C3D4E5F60718293A4B5C6D7E8F901234567"}`)
+	h.write("data/priv_validator_state.json", `{"height":"0","round":0,"step":0}`)
+}
+
+// checkNoCry: the node cries out when it finds another on its home, a height that is not its own, or one that it has
+// signed before.
+func (h *testHome) checkNoCry() {
+	h.Helper()
+	for _, cry := range []string{"TWO NODES", "WRONG", "TWICE"} {
+		if strings.Contains(h.log(), cry) {
+			h.Errorf("%s:\n%s", cry, h.log())
+		}
+	}
+}
+
+// checkNoDebris: nothing half-done is left.
+func (h *testHome) checkNoDebris() {
+	h.Helper()
+	h.check(filepath.WalkDir(h.dir, func(path string, e fs.DirEntry, err error) error {
+		if strings.HasPrefix(e.Name(), durable.TempPrefix) {
+			h.Errorf("debris: %s", path)
+		}
+		return err
+	}))
+}
+
 // TestKilledSupervisorNeverLeavesTwoNodes kills solstice a hundred times, at any moment, over two upgrades, and starts it
-// again at once (A8). The node itself cries out when it finds another on its home.
+// again at once (A8). What snapshots there are then are whole.
 func TestKilledSupervisorNeverLeavesTwoNodes(t *testing.T) {
 	h := newHome(t, `{"block_time":5000000,"stop_time":20000000,"halt_exit":-1,"plans":[{"name":"v2","height":100},{"name":"v3","height":300}]}`,
 		"upgrades/v2", "upgrades/v3")
+	h.validator()
 	for range 100 {
 		cmd := h.start("run", "start")
 		time.Sleep(rand.N(60 * time.Millisecond))
 		h.check(cmd.Process.Kill())
 		_ = cmd.Wait()
 	}
-	h.start("run", "start")
+	last := h.start("run", "start")
 	h.await("v3 start at", 1)
-	for _, cry := range []string{"TWO NODES", "WRONG"} {
-		if strings.Contains(h.log(), cry) {
-			t.Errorf("%s:\n%s", cry, h.log())
-		}
+	h.check(last.Process.Signal(syscall.SIGTERM))
+	_ = last.Wait()
+	h.checkNoCry()
+	h.checkNoDebris()
+	if out, err := h.command("snapshot", "verify").Output(); err != nil || !strings.Contains(string(out), "v3-300-") {
+		t.Errorf("snapshots: %s%v", out, err)
+	}
+}
+
+// TestKilledRollbackIsFinished kills a rollback at any moment. The next start finishes it, or finds that nothing was
+// changed; the data goes with the binary, and nothing is signed twice.
+func TestKilledRollbackIsFinished(t *testing.T) {
+	const failing = `{"block_time":1000000,"halt_exit":-1,"plans":[{"name":"v2","height":5}],"fail":{"v2":9}}`
+	for i := range 12 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			h := newHome(t, failing, "upgrades/v2")
+			h.validator()
+			_ = h.start("run", "start").Wait() // v2 fails
+			back := h.start("rollback", "--binary", filepath.Join(h.dir, "cosmovisor/genesis/bin/noded"), "--yes")
+			time.Sleep(rand.N(40 * time.Millisecond))
+			h.check(back.Process.Kill())
+			_ = back.Wait()
+
+			h.write("config/noded.json", `{"block_time":1000000,"halt_exit":-1,"plans":[{"name":"v2","height":5}],"stop_at":12}`)
+			_ = h.start("run", "start").Wait()
+			h.checkNoCry()
+			h.checkNoDebris()
+			if height, err := os.ReadFile(filepath.Join(h.dir, "data", "height")); err != nil || string(height) != "12" {
+				t.Errorf("ended at height %q, %v", height, err)
+			}
+			if _, err := os.Lstat(filepath.Join(h.dir, "cosmovisor", ".solstice", "rollback.json")); err == nil {
+				t.Error("the rollback is not finished")
+			}
+		})
 	}
 }
 
