@@ -221,7 +221,7 @@ func (h Home) readyFolder(ctx context.Context, one snapshot.Snapshot, part strin
 		return err
 	}
 	if part == snapshot.Data {
-		if err := h.keepSigned(ready, drop); err != nil {
+		if err := h.keepSigned(one, ready, drop); err != nil {
 			return err
 		}
 	}
@@ -253,7 +253,7 @@ func (r *record) oneByOne(ready, place, aside string) error {
 
 // keepSigned puts the sign state into a data folder that is made ready: never one below what was signed. And it leaves
 // out a plan file that the operator's plan was written to.
-func (h Home) keepSigned(ready string, drop bool) error {
+func (h Home) keepSigned(one snapshot.Snapshot, ready string, drop bool) error {
 	if drop {
 		if err := durable.Remove(filepath.Join(ready, filepath.Base(h.PlanFile()))); err != nil {
 			return err
@@ -263,12 +263,11 @@ func (h Home) keepSigned(ready string, drop bool) error {
 	if err != nil || !filepath.IsLocal(below) {
 		return nil // it lies elsewhere, and is not restored
 	}
-	restored := filepath.Join(ready, below)
-	kept, err := h.Signs.Keep(restored)
+	kept, err := h.Signs.Keep(filepath.Join(one.Path, snapshot.Data, below))
 	if err != nil || kept.Content == nil {
 		return err
 	}
-	return durable.WriteFile(restored, kept.Content, 0o600)
+	return durable.WriteFile(filepath.Join(ready, below), kept.Content, 0o600)
 }
 
 // discard removes what was made ready.

@@ -69,6 +69,9 @@ func (s Store) Staging(target string) string {
 // it was taken.
 func (s Store) Same(one Snapshot) (bool, error) {
 	parts, err := s.parts()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // there is no data/ at all
+	}
 	if err != nil {
 		return false, err
 	}

@@ -402,6 +402,9 @@ func freeSpace(dir string) (int64, error) {
 // and RocksDB by fcntl(2).
 func (s Store) InUse() error {
 	data, err := filepath.EvalSymlinks(s.Home.Data())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	if info, err := os.Stat(s.Home.Data()); err != nil || !info.IsDir() {
 		return solstice.ExitRefused, &solstice.RefusedError{
 			Reason: fmt.Sprintf("the node has no data directory: %s", s.Home.Data()),
-			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node,
+			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node + "\nor bring it back: solstice snapshot list",
 		}
 	}
 	s.retry = time.NewTimer(0)
