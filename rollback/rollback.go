@@ -292,9 +292,18 @@ func (h Home) undoBlocks(ctx context.Context, s Sight, w Way, log *slog.Logger) 
 	}
 	binary := h.Binary(w.With)
 	err = artifact.MakeExecutable(binary)
-	for i := int64(0); err == nil && i < w.Chain; i++ {
+	runs := w.Chain
+	if at := s.Heights; at.Base > 0 && at.Stored.Height > at.Committed.Height {
+		runs++ // the first takes away a block that the application has not committed
+	}
+	for i := int64(0); err == nil && i < runs; i++ {
 		cmd := exec.Command(binary, "rollback", "--home", h.Node)
 		cmd.Dir = h.Root()
+		// Without --hard the block stays, to be executed again, and one more rollback would do nothing. That is right for
+		// the plan's own block alone: the node stands at its halt then (CometBFT state/rollback.go).
+		if i < runs-1 {
+			cmd.Args = append(cmd.Args, "--hard")
+		}
 		var end child.End
 		end, err = child.Run(ctx, cmd, chainLimit, func(line string) { log.Info("rollback: " + line) })
 		if err == nil && end.ExitCode() != 0 {

@@ -40,8 +40,8 @@ func open(t *testing.T, dir string) *leveldb.DB {
 // fill writes and deletes keys, in a database and in a map.
 func fill(t *testing.T, db *leveldb.DB, keys map[string]string, round int) {
 	t.Helper()
-	for i := range 3000 {
-		key := fmt.Sprintf("key %d", i*7919%4000)
+	for i := range 2000 {
+		key := fmt.Sprintf("key %d", i*7919%2500)
 		if (i+round)%5 == 0 {
 			check(t, db.Delete([]byte(key), nil))
 			delete(keys, key)
@@ -86,6 +86,7 @@ func placed(t *testing.T, s Store, one Snapshot) string {
 // TestLinkingIsSafe: the node goes on until every table that was linked is replaced, and the snapshot has every key that
 // it had. So has the one that is taken in between.
 func TestLinkingIsSafe(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, nil)
 	dir := filepath.Join(s.Home.Node, application)
 	keys := map[string]string{}
@@ -97,9 +98,15 @@ func TestLinkingIsSafe(t *testing.T) {
 		check(t, db.Close())
 		taken, then = append(taken, take(t, s)), append(then, maps.Clone(keys))
 	}
-	linked := tables(t, filepath.Join(taken[0].Path, application))
-	if len(linked) < 20 || taken[0].Linked != len(linked) && taken[0].Cloned == 0 {
-		t.Fatalf("%d tables, %d linked", len(linked), taken[0].Linked)
+	// A database that is closed in the middle of a compaction leaves tables that are nobody's, which are copied.
+	var linked []string
+	for name, f := range listed(t, taken[0]) {
+		if strings.HasSuffix(name, ".ldb") && f.How != Copy {
+			linked = append(linked, filepath.Base(name))
+		}
+	}
+	if len(linked) < 20 {
+		t.Fatalf("%d linked tables are too few", len(linked))
 	}
 
 	db := open(t, dir)
@@ -261,7 +268,8 @@ func TestLeftoverTable(t *testing.T) {
 // TestKilledNode: wherever in its work a database is cut off, the snapshot of what is left opens with the same keys as that
 // itself, whatever the node does when it comes up again.
 func TestKilledNode(t *testing.T) {
-	for _, after := range []int{1, 15, 30, 45} {
+	t.Parallel()
+	for _, after := range []int{1, 12, 25} {
 		s := newStore(t, nil)
 		dir := filepath.Join(s.Home.Node, application)
 		cutOff(t, dir, after, small)
@@ -277,13 +285,13 @@ func TestKilledNode(t *testing.T) {
 
 // TestInUse: a database that is open is noticed, and nothing is taken.
 func TestInUse(t *testing.T) {
-	s := newStore(t, node)
+	s := storeIn(t, filepath.Join(memory(t), "[a]*"), node)
 	check(t, s.InUse())
-	db := open(t, filepath.Join(s.Home.Node, "data/[tx] index.db"))
+	db := open(t, filepath.Join(s.Home.Node, "data/tx_index.db"))
 	defer db.Close()
 	_, err := s.Take(t.Context(), "a", Label{}, nil)
 	var refused *solstice.RefusedError
-	if checkErr(t, err, "a node runs on this home"); !errors.As(err, &refused) || !strings.Contains(refused.Hint, "[tx] index.db/LOCK") {
+	if checkErr(t, err, "a node runs on this home"); !errors.As(err, &refused) || !strings.Contains(refused.Hint, "tx_index.db/LOCK") {
 		t.Errorf("error %#v", err)
 	}
 	bare(t, s.Dir)

@@ -65,7 +65,7 @@ type Manifest struct {
 	Home   string `json:"home"` // the node's home that it was taken of
 	Label
 	Taken    time.Time `json:"taken"`
-	Seconds  float64   `json:"seconds"` // that it took
+	Seconds  float64   `json:"seconds"` // that it took; on disk without the last sync, which comes after it
 	Files    int       `json:"files"`
 	Bytes    int64     `json:"bytes"`     // of all files
 	Linked   int       `json:"linked"`    // files

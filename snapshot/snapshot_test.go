@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -74,6 +76,7 @@ var node = map[string]string{
 	"config/node_key.json":                              "secret",
 	"config/priv_validator_key.json":                    "secret",
 	"config/gentx/gentx.json":                           "signed",
+	"config/old.toml/node_key.json":                     "secret",
 }
 
 // Contract code is named by its hash.
@@ -101,6 +104,7 @@ func memory(t testing.TB) string {
 
 func storeIn(t testing.TB, dir string, files map[string]string) Store {
 	t.Helper()
+	check(t, os.MkdirAll(dir, 0o755))
 	dir, err := filepath.EvalSymlinks(dir)
 	check(t, err)
 	home := filepath.Join(dir, "home")
@@ -119,12 +123,11 @@ func linking(t *testing.T, s Store) {
 	}
 }
 
-var ids int
+var ids atomic.Int64
 
 func take(t testing.TB, s Store) Snapshot {
 	t.Helper()
-	ids++
-	id := ID("v2", 7, time.Unix(1700000000, int64(ids)*1000))
+	id := ID("v2", 7, time.Unix(1700000000, ids.Add(1)*1000))
 	_, err := s.Take(context.Background(), id, Label{Plan: solstice.Plan{Name: "v2", Height: 8}, Height: 7, Dir: "genesis"}, nil)
 	check(t, err)
 	one, err := s.Get(id)
@@ -251,7 +254,7 @@ func TestTake(t *testing.T) {
 	if !slices.Equal(linked, wantLinked) {
 		t.Errorf("linked %q, want %q", linked, wantLinked)
 	}
-	wantLeft := []string{"config/gentx", "config/node_key.json", "config/priv_validator_key.json"}
+	wantLeft := []string{"config/gentx", "config/node_key.json", "config/old.toml", "config/priv_validator_key.json"}
 	if !slices.Equal(one.LeftOut, wantLeft) || len(one.Elsewhere) > 0 {
 		t.Errorf("left out %q, want %q; elsewhere %q", one.LeftOut, wantLeft, one.Elsewhere)
 	}
@@ -261,7 +264,7 @@ func TestTake(t *testing.T) {
 		}
 	}
 
-	if want := len(node) - 3; one.Files != want || len(files) != want || one.Linked != 7 || one.Copied != want-7 || one.Cloned != 0 {
+	if want := len(node) - len(wantLeft); one.Files != want || len(files) != want || one.Linked != 7 || one.Copied != want-7 || one.Cloned != 0 {
 		t.Errorf("manifest: %d files, %d linked, %d copied; the list has %d", one.Files, one.Linked, one.Copied, len(files))
 	}
 	var bytes, copied int64
@@ -308,7 +311,7 @@ func TestTake(t *testing.T) {
 	clean(t, one, true)
 }
 
-// TestTakeLeavesNothingOut: what is unusual in a data folder is kept as it is, or named.
+// TestTakeUnusual: what is unusual in a data folder is kept as it is, or named.
 func TestTakeUnusual(t *testing.T) {
 	s := newStore(t, map[string]string{"elsewhere/application.db/CURRENT": "MANIFEST-000001\n", "elsewhere/f": "f", "other/g": "g"})
 	home := s.Home.Node
@@ -431,6 +434,7 @@ func (c *cutContext) Err() error {
 
 // TestTakeCutOff: wherever it ends, by a context or by a kill, there is no snapshot; and after a sweep there is nothing.
 func TestTakeCutOff(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, node)
 	live := names(t, s.Home.Node)
 	killed := errors.New("killed")
@@ -515,6 +519,25 @@ func TestList(t *testing.T) {
 	if ours, _, _ := (Store{Home: solstice.Home{Dir: there, Node: there}}).List(); len(ours) != 1 {
 		t.Errorf("in a moved home: %v", ours)
 	}
+}
+
+// TestTryTogether: a command that looks what works does not disturb a snapshot that is being taken.
+func TestTryTogether(t *testing.T) {
+	s := newStore(t, map[string]string{"data/f": "f"})
+	file := filepath.Join(s.Home.Data(), "f")
+	want := s.wayTo(file, s.Dir)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 50 {
+				if how := s.wayTo(file, s.Dir); how != want {
+					t.Errorf("%s, want %s", how, want)
+				}
+			}
+		})
+	}
+	all.Wait()
+	bare(t, s.Dir)
 }
 
 func TestFind(t *testing.T) {

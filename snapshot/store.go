@@ -110,14 +110,13 @@ var errFound = errors.New("found")
 // sampleFile is some regular file below a folder, a table of a database that is ours if there is one near, or empty. A
 // few that somebody else has left there are no reason to copy all.
 func sampleFile(dir string) (sample string, err error) {
-	seen := 0
 	err = eachFile(dir, func(path string, e fs.DirEntry) error {
-		seen++
-		if table := tableName.MatchString(e.Name()) && mine(e); sample == "" || table {
+		table := tableName.MatchString(e.Name()) && mine(e)
+		if sample == "" || table {
 			sample = path
-			if table || seen > 1000 {
-				return errFound
-			}
+		}
+		if table {
+			return errFound
 		}
 		return nil
 	})

@@ -64,6 +64,7 @@ func (s Store) Take(ctx context.Context, id string, label Label, progress Progre
 	if err != nil {
 		return Snapshot{}, errors.Join(err, os.RemoveAll(temp))
 	}
+	taken.Seconds = time.Since(start).Seconds()
 	return taken, nil
 }
 

@@ -187,6 +187,7 @@ func TestTransferring(t *testing.T) {
 
 // TestTransferRepairs: what an earlier try has left is taken as it is only if it is whole.
 func TestTransferRepairs(t *testing.T) {
+	t.Parallel()
 	table, module := "data/application.db/000007.ldb", "wasm/wasm/cache/modules/v8-wasmer5/x86_64/"+code
 	keepTime := func(t *testing.T, path string, change func() error) {
 		info, err := os.Stat(path)
@@ -240,6 +241,7 @@ func TestTransferRepairs(t *testing.T) {
 
 // TestTransferFails: with a reason, and the local snapshot stays.
 func TestTransferFails(t *testing.T) {
+	t.Parallel()
 	table := "data/application.db/000007.ldb"
 	for _, tt := range []struct {
 		name string
