@@ -178,7 +178,7 @@ func (d *demo) end(ctx context.Context, upgrades []e2e.Upgrade) error {
 			d.paint(green, fmt.Sprintf("%16s", took(s.Ours))), took(s.Migration), took(s.Total-s.Ours-s.Migration))
 		old = u.Name
 	}
-	d.line("  %s", d.paint(faint, "Solstice: from the halt until the new binary executes, with a backup of the data. Migration: until"))
+	d.line("  %s", d.paint(faint, "Solstice: from the halt until the new binary executes, with a snapshot of the data. Migration: until"))
 	d.line("  %s", d.paint(faint, "the new binary has started and committed the upgrade's block. Next block: the chain's own pace."))
 	return nil
 }

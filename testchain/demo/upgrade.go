@@ -99,7 +99,7 @@ func (d *demo) watch(ctx context.Context, old, name string, v version) (e2e.Upgr
 	notes := map[string]string{
 		"stop":        "chaind " + old + " has ended, after SIGTERM",
 		"plan":        "data/upgrade-info.json is as the chain wrote it",
-		"backup":      "of the data directory, into " + d.home.Node.Moniker + "/data-backup-" + name + "-…",
+		"snapshot":    "the way back: data and settings, in " + d.home.Node.Moniker + "/data-backup-" + name + "-…",
 		"script":      "none is set",
 		"pre-upgrade": v.preUpgrade,
 		"switch":      "current -> upgrades/" + name,

@@ -98,6 +98,10 @@ type Status struct {
 	Doing   *struct {
 		Step string `json:"step"`
 	} `json:"doing"`
+	Copying *struct {
+		Snapshot string `json:"snapshot"`
+		Waiting  string `json:"waiting"`
+	} `json:"copying"`
 	Upgrades []Upgrade `json:"upgrades"`
 }
 
@@ -117,9 +121,9 @@ type Upgrade struct {
 	} `json:"steps"`
 }
 
-// Upgrade returns the upgrade of that name, or nil.
+// Upgrade returns the last upgrade of that name, or nil. One that was rolled back can be followed by another.
 func (s Status) Upgrade(name string) *Upgrade {
-	for i := range s.Upgrades {
+	for i := range slices.Backward(s.Upgrades) {
 		if s.Upgrades[i].Name == name {
 			return &s.Upgrades[i]
 		}
@@ -154,6 +158,31 @@ func (h Home) WaitStatus(ctx context.Context, right func(Status) bool) (Status, 
 	return s, err
 }
 
+// Snapshot is what solstice snapshot list -o json says of a snapshot, as far as it matters here.
+type Snapshot struct {
+	ID       string `json:"id"`
+	Path     string `json:"path"`
+	State    string `json:"state"`
+	Manifest struct {
+		Plan struct {
+			Name string `json:"name"`
+		} `json:"plan"`
+		Height int64 `json:"height"`
+		Linked int   `json:"linked"`
+		Cloned int   `json:"cloned"`
+	} `json:"manifest"`
+}
+
+// Snapshots asks solstice for the snapshots, oldest first.
+func (h Home) Snapshots(ctx context.Context) ([]Snapshot, error) {
+	var snapshots []Snapshot
+	out, err := h.Run(ctx, "snapshot", "list", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	return snapshots, json.Unmarshal([]byte(out), &snapshots)
+}
+
 // Wait asks until the answer is yes or an error. The end of ctx is an error that says why it ended.
 func Wait(ctx context.Context, ask func() (bool, error)) error {
 	ticker := time.NewTicker(pollInterval)
@@ -181,15 +210,15 @@ type Process struct {
 	done    chan struct{}
 }
 
-// Start runs solstice run start. What it and its node print goes to the end of a file.
-func (h Home) Start(logPath string) (*Process, error) {
+// Start runs solstice run start, with these arguments for the node too. What it and its node print goes to the end of a file.
+func (h Home) Start(logPath string, more ...string) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
 	p := &Process{home: h, logPath: logPath, done: make(chan struct{})}
-	args := slices.Concat([]string{"run"}, h.Node.StartArgs(), []string{"--log_no_color"})
+	args := slices.Concat([]string{"run"}, h.Node.StartArgs(), []string{"--log_no_color"}, more)
 	p.cmd = h.Command(context.Background(), args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = endWithParent(&syscall.SysProcAttr{Setpgid: true})
@@ -219,6 +248,16 @@ func (p *Process) While(ctx context.Context) (context.Context, context.CancelFun
 		}
 	}()
 	return ctx, func() { cancel(nil) }
+}
+
+// Wait waits until solstice ends by itself and returns its exit code.
+func (p *Process) Wait(ctx context.Context) (exitCode int, err error) {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode(), p.KillAll()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("wait for the end of solstice: %w", context.Cause(ctx))
+	}
 }
 
 // Stop asks solstice to end and returns its exit code. One that doesn't is killed, with its node.

@@ -57,8 +57,10 @@ func testMain(m *testing.M) int {
 
 // TestUpgrades takes one validator through two upgrades that its chain decides on, in one run of solstice. The
 // second binary is added while the chain runs. Then a full node that knows nothing but the genesis goes through both, in
-// one run of solstice too, and has the same state.
+// one run of solstice too, and has the same state. It takes the second one back with the chain's own rollback, which can do
+// that as v3 adds no store, and carries it out again.
 func TestUpgrades(t *testing.T) {
+	t.Parallel()
 	ctx, nw := layOut(t, network.Config{FullNodes: 1, VotingPeriod: 3 * time.Second, BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
 	validator, full := home(t, nw.Nodes[0]), home(t, nw.Nodes[1])
 
@@ -75,16 +77,28 @@ func TestUpgrades(t *testing.T) {
 	full.run("init", built.chain.V1)
 	full.run("add-upgrade", "v2", built.chain.V2)
 	full.run("add-upgrade", "v3", built.chain.V3)
-	ctx = full.start(ctx)
-	full.checkUpgraded(ctx, v2, v3)
-	checkAgree(t, ctx, []*node{validator, full})
+	fullCtx := full.start(ctx)
+	full.checkUpgraded(fullCtx, v2, v3)
+	checkAgree(t, fullCtx, []*node{validator, full})
+	full.stop()
+
+	full.says("undone with the chain's own rollback command", "rollback", "--chain", "--binary", built.chain.V3, "--yes")
+	full.checkState("v3", "rolled back")
+	if got, want := full.committed("goleveldb"), v3.Height-1; got != want {
+		t.Errorf("height of the application = %d, want %d", got, want)
+	}
+	fullCtx = full.start(ctx)
+	full.checkUpgraded(fullCtx, v3)
+	checkAgree(t, fullCtx, []*node{validator, full})
 	full.stop()
 	validator.stop()
 }
 
 // TestValidatorDownOverUpgrade: a validator that was down over the height upgrades when it is started, by itself. There
-// are four, because three would need all of them: nothing would happen without the one that is down.
+// are four, because three would need all of them: nothing would happen without the one that is down. Then it goes back while
+// the others go on, catches up, and has signed nothing twice.
 func TestValidatorDownOverUpgrade(t *testing.T) {
+	t.Parallel()
 	ctx, nw := layOut(t, network.Config{Validators: 4, VotingPeriod: 4 * time.Second})
 	var nodes []*node
 	for _, n := range nw.Nodes {
@@ -94,6 +108,7 @@ func TestValidatorDownOverUpgrade(t *testing.T) {
 		nodes = append(nodes, h)
 	}
 	late, others := nodes[3], nodes[:3]
+	late.watchSigned()
 	lateCtx := late.start(ctx)
 	for _, n := range others {
 		ctx = n.start(ctx)
@@ -111,9 +126,19 @@ func TestValidatorDownOverUpgrade(t *testing.T) {
 	if got := late.current(); got != "genesis" {
 		t.Fatalf("current of the validator that is down -> %s, want genesis", got)
 	}
-	ctx = late.start(ctx)
-	late.checkUpgraded(ctx, plan)
-	checkAgree(t, ctx, nodes)
+	lateCtx = late.start(ctx)
+	late.checkUpgraded(lateCtx, plan)
+	checkAgree(t, lateCtx, nodes)
+	late.stop()
+
+	late.says("undone with the snapshot", "rollback", "--binary", built.chain.V2, "--yes")
+	late.checkBack("goleveldb", plan)
+	lateCtx = late.start(ctx)
+	late.checkUpgraded(lateCtx, plan)
+	checkAgree(t, lateCtx, nodes)
+	height := late.signs(lateCtx)
+	checkSame(t, lateCtx, nodes, height)
+	checkSignedOnce(t, lateCtx, nodes, late, height)
 }
 
 // TestUnplanned: what governance didn't plan. A patch release by height alone, with the same version as there is no
@@ -194,6 +219,7 @@ type node struct {
 	Home
 	t       *testing.T
 	process *Process
+	endsBy  int // the exit code of a node that was told to stop
 }
 
 // layOut lays out a network, and gives the test its time.
@@ -211,8 +237,9 @@ func layOut(t *testing.T, config network.Config) (context.Context, *network.Netw
 }
 
 // home puts a node under the solstice that was built. A failed test shows what they said last.
-func home(t *testing.T, n *network.Node) *node {
-	h := &node{Home: Home{Node: n, Solstice: built.solstice, Environ: []string{"TMPDIR=" + t.TempDir()}}, t: t}
+func home(t *testing.T, n *network.Node, environ ...string) *node {
+	environ = append(environ, "TMPDIR="+t.TempDir())
+	h := &node{Home: Home{Node: n, Solstice: built.solstice, Environ: environ}, t: t}
 	t.Cleanup(func() {
 		if t.Failed() && h.process != nil {
 			t.Logf("solstice and its node said last, on %s:\n%s", n.Moniker, h.process.Tail(60))
@@ -221,18 +248,18 @@ func home(t *testing.T, n *network.Node) *node {
 	return h
 }
 
-// run runs a command of solstice that must succeed.
-func (n *node) run(args ...string) {
+// run runs a command of solstice that must succeed, and returns what it prints.
+func (n *node) run(args ...string) string {
 	n.t.Helper()
-	if _, err := n.Run(built.ctx, args...); err != nil {
-		n.t.Fatal(err)
-	}
+	out, err := n.Run(built.ctx, args...)
+	check(n.t, err)
+	return out
 }
 
 // start starts solstice and returns a context that ends with it. Whatever is left of it is killed at the end of the test.
-func (n *node) start(ctx context.Context) context.Context {
+func (n *node) start(ctx context.Context, more ...string) context.Context {
 	n.t.Helper()
-	process, err := n.Start(filepath.Join(filepath.Dir(n.Node.Home), n.Node.Moniker+".log"))
+	process, err := n.Start(filepath.Join(filepath.Dir(n.Node.Home), n.Node.Moniker+".log"), more...)
 	check(n.t, err)
 	n.process = process
 	ctx, cancel := process.While(ctx)
@@ -248,8 +275,8 @@ func (n *node) start(ctx context.Context) context.Context {
 // stop asks solstice to end, which it does well.
 func (n *node) stop() {
 	n.t.Helper()
-	if code, err := n.process.Stop(20 * time.Second); err != nil || code != 0 {
-		n.t.Errorf("exit status of solstice on %s after SIGTERM = %d, %v, want 0", n.Node.Moniker, code, err)
+	if code, err := n.process.Stop(20 * time.Second); err != nil || code != n.endsBy {
+		n.t.Errorf("exit status of solstice on %s after SIGTERM = %d, %v, want %d", n.Node.Moniker, code, err, n.endsBy)
 	}
 }
 
@@ -274,13 +301,13 @@ func (n *node) upgradeByGovernance(ctx context.Context, nw *network.Network, cha
 func (n *node) checkUpgraded(ctx context.Context, plans ...network.Plan) {
 	n.t.Helper()
 	last := plans[len(plans)-1]
-	status, err := n.WaitStatus(ctx, func(s Status) bool { return s.Confirmed(last.Name) })
+	status, err := n.WaitStatus(ctx, func(s Status) bool { return s.Confirmed(last.Name) && s.Node != nil })
 	check(n.t, err)
 	for _, plan := range plans {
 		n.checkUpgrade(status, plan)
 	}
-	if status.Waiting != "" || status.Doing != nil || status.Node == nil {
-		n.t.Errorf("status after the upgrade = %+v, want a node and nothing else to do", status)
+	if status.Waiting != "" || status.Doing != nil {
+		n.t.Errorf("status after the upgrade = %+v, want nothing to do", status)
 	}
 	if got, want := n.current(), "upgrades/"+last.Name; got != want {
 		n.t.Errorf("current -> %s, want %s", got, want)
@@ -288,7 +315,7 @@ func (n *node) checkUpgraded(ctx context.Context, plans ...network.Plan) {
 	check(n.t, n.Node.WaitHeight(ctx, last.Height+2))
 }
 
-// checkUpgrade checks one upgrade's record and backup.
+// checkUpgrade checks one upgrade's record and snapshot.
 func (n *node) checkUpgrade(status Status, plan network.Plan) {
 	n.t.Helper()
 	if !status.Confirmed(plan.Name) {
@@ -307,15 +334,47 @@ func (n *node) checkUpgrade(status Status, plan network.Plan) {
 			steps = append(steps, step.Name)
 		}
 	}
-	if want := []string{"stop", "plan", "backup", "script", "pre-upgrade", "switch", "start"}; !slices.Equal(steps, want) {
+	if want := []string{"stop", "plan", "snapshot", "script", "pre-upgrade", "switch", "start"}; !slices.Equal(steps, want) {
 		n.t.Errorf("steps = %v, want %v", steps, want)
 	}
-	backups, err := filepath.Glob(filepath.Join(n.Node.Home, fmt.Sprintf("data-backup-%s-%d-*", plan.Name, plan.Height)))
-	check(n.t, err)
-	if len(backups) != 1 {
-		n.t.Errorf("backups = %q, want one", backups)
-	} else if _, err := os.Stat(filepath.Join(backups[0], "application.db")); err != nil {
-		n.t.Errorf("backup: %v", err)
+	n.checkSnapshots(status, plan)
+}
+
+// checkSnapshots checks that each upgrade to a plan has left a snapshot.
+func (n *node) checkSnapshots(status Status, plan network.Plan) {
+	n.t.Helper()
+	var snapshots []Snapshot
+	ctx, cancel := context.WithTimeoutCause(built.ctx, 10*time.Second, errors.New("a snapshot that is listed is not there"))
+	defer cancel()
+	check(n.t, Wait(ctx, func() (bool, error) {
+		var err error
+		snapshots, err = n.Snapshots(ctx)
+		for _, one := range snapshots {
+			// One that was copied to another disk is released at any time: then it is on the next list.
+			if _, err := os.Stat(filepath.Join(one.Path, "data", "application.db")); err != nil {
+				return false, nil
+			}
+		}
+		return err == nil, err
+	}))
+	got, want := 0, 0
+	for _, one := range snapshots {
+		if one.Manifest.Plan.Name != plan.Name {
+			continue
+		}
+		got++
+		if one.Manifest.Height < plan.Height-1 {
+			n.t.Errorf("height of snapshot %s = %d, want %d or more", one.ID, one.Manifest.Height, plan.Height-1)
+		}
+	}
+	for _, u := range status.Upgrades {
+		if u.Name == plan.Name {
+			want++
+		}
+	}
+	const kept = 3 // by default, of all upgrades
+	if got != want && len(status.Upgrades) <= kept || got == 0 {
+		n.t.Errorf("%d snapshots of %s, want %d: %+v", got, plan.Name, want, snapshots)
 	}
 }
 

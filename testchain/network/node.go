@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -188,6 +189,82 @@ func (n *Node) Block(ctx context.Context, height int64) (Block, error) {
 	err := n.get(ctx, "block", url.Values{"height": {strconv.FormatInt(height, 10)}}, &answer)
 	header := answer.Block.Header
 	return Block{header.Height, header.ChainID, answer.ID.Hash, header.AppHash, header.Time}, err
+}
+
+// Commit is what a block says of the validators.
+type Commit struct {
+	// Height and Hash are those of the block that was signed, the one before.
+	Height int64
+	Hash   string
+
+	// Signed are the addresses of the validators that signed it, in upper-case hex.
+	Signed []string
+
+	// Evidence is how many misdeeds of validators are told in the block, such as a height that was signed twice.
+	Evidence int
+}
+
+// Commit returns what the block at a height says of the validators.
+func (n *Node) Commit(ctx context.Context, height int64) (Commit, error) {
+	var answer struct {
+		Block struct {
+			Evidence struct {
+				Evidence []json.RawMessage `json:"evidence"`
+			} `json:"evidence"`
+			LastCommit struct {
+				Height int64 `json:"height,string"`
+				ID     struct {
+					Hash string `json:"hash"`
+				} `json:"block_id"`
+				Signatures []struct {
+					Flag    int    `json:"block_id_flag"`
+					Address string `json:"validator_address"`
+				} `json:"signatures"`
+			} `json:"last_commit"`
+		} `json:"block"`
+	}
+	err := n.get(ctx, "block", url.Values{"height": {strconv.FormatInt(height, 10)}}, &answer)
+	last := answer.Block.LastCommit
+	commit := Commit{Height: last.Height, Hash: last.ID.Hash, Evidence: len(answer.Block.Evidence.Evidence)}
+	for _, s := range last.Signatures {
+		if s.Flag == 2 { // for this block; 1 is absent, and 3 is for none
+			commit.Signed = append(commit.Signed, s.Address)
+		}
+	}
+	return commit, err
+}
+
+// SignState is how far a validator has signed, as its priv_validator_state.json says.
+type SignState struct {
+	Height int64 `json:"height,string"`
+	Round  int32 `json:"round"`
+	Step   int8  `json:"step"`
+}
+
+// Compare returns -1, 0 or 1 as s is below, equal to or above other.
+func (s SignState) Compare(other SignState) int {
+	return cmp.Or(cmp.Compare(s.Height, other.Height), cmp.Compare(s.Round, other.Round), cmp.Compare(s.Step, other.Step))
+}
+
+// SignState reads the node's sign state. Without one the error is fs.ErrNotExist.
+func (n *Node) SignState() (state SignState, err error) {
+	data, err := os.ReadFile(filepath.Join(n.Home, "data", "priv_validator_state.json"))
+	if err != nil {
+		return state, err
+	}
+	return state, json.Unmarshal(data, &state)
+}
+
+// ConsensusAddress is the address of the validator's key, in upper-case hex.
+func (n *Node) ConsensusAddress() (string, error) {
+	var key struct {
+		Address string `json:"address"`
+	}
+	data, err := os.ReadFile(filepath.Join(n.Home, "config", "priv_validator_key.json"))
+	if err != nil {
+		return "", err
+	}
+	return key.Address, json.Unmarshal(data, &key)
 }
 
 // Store returns a value from one of the app's stores as it was after the last committed block, or
