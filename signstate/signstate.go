@@ -19,7 +19,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
 )
 
 // State is where a validator stands: all up to it may be signed. The zero State is a validator that has signed nothing.
