@@ -36,7 +36,7 @@ func (s Store) Place(ctx context.Context, one Snapshot, part, to string, progres
 		}
 		if t.total > free {
 			return &solstice.RefusedError{
-				Reason: fmt.Sprintf("%s has %d MiB free, and snapshot %s has to be copied there: %d MiB", filepath.Dir(to), free>>20, one.ID, t.total>>20),
+				Reason: fmt.Sprintf("%s has %d MiB free, and snapshot %s has to be copied there: %d MiB", filepath.Dir(to), free>>20, one.ID, mebi(t.total)),
 				Hint:   "make room and try again; nothing was changed",
 			}
 		}

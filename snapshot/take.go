@@ -366,7 +366,7 @@ func (s Store) room() (dir string, how How, total int64, err error) {
 	free, err := freeSpace(dir)
 	if err == nil && total > free {
 		err = &solstice.RefusedError{
-			Reason: fmt.Sprintf("a snapshot in %s has to be a full copy: it needs %d MiB and %d MiB are free", dir, total>>20, free>>20),
+			Reason: fmt.Sprintf("a snapshot in %s has to be a full copy: it needs %d MiB and %d MiB are free", dir, mebi(total), free>>20),
 			Hint:   "make room, or name a folder on the filesystem of data/ in DAEMON_DATA_BACKUP_DIR: there a snapshot takes no space",
 		}
 	}
@@ -390,6 +390,9 @@ func size(dir string) (size int64, err error) {
 	})
 	return size, err
 }
+
+// mebi is how many MiB are needed for so many bytes.
+func mebi(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
 
 func freeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t

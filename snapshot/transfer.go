@@ -131,7 +131,7 @@ func (t *transfer) run(m *Manifest) error {
 		return err
 	}
 	if need := t.from.Bytes - have; need > free {
-		return fmt.Errorf("%s has %d MiB free and the copy of snapshot %s needs %d MiB", filepath.Dir(t.to), free>>20, t.from.ID, need>>20)
+		return fmt.Errorf("%s has %d MiB free and the copy of snapshot %s needs %d MiB", filepath.Dir(t.to), free>>20, t.from.ID, mebi(need))
 	}
 	list, err := os.OpenFile(filepath.Join(t.to, listFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
