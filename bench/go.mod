@@ -4,7 +4,10 @@ go 1.26.0
 
 tool cosmossdk.io/tools/cosmovisor/cmd/cosmovisor
 
-require golang.org/x/sys v0.10.0
+require (
+	github.com/syndtr/goleveldb v1.0.1-0.20220721030215-126854af5e6d
+	golang.org/x/sys v0.10.0
+)
 
 require (
 	cloud.google.com/go v0.110.4 // indirect
@@ -144,7 +147,6 @@ require (
 	github.com/spf13/viper v1.16.0 // indirect
 	github.com/stretchr/testify v1.8.4 // indirect
 	github.com/subosito/gotenv v1.4.2 // indirect
-	github.com/syndtr/goleveldb v1.0.1-0.20220721030215-126854af5e6d // indirect
 	github.com/tecbot/gorocksdb v0.0.0-20191217155057-f0fad39f321c // indirect
 	github.com/tendermint/go-amino v0.16.0 // indirect
 	github.com/tidwall/btree v1.6.0 // indirect

@@ -67,6 +67,7 @@ type bench struct {
 	dir                  string
 	cosmovisor, solstice tool
 	node                 string // its binary
+	tables               string // with bytes in them, once they are made: see fillWithBytes
 }
 
 // progress tells those who wait.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 )
@@ -16,6 +17,8 @@ var (
 	noBackup  = scenario{name: "no backup", settings: append([]string{"UNSAFE_SKIP_BACKUP=true"}, graceful.settings...)}
 	byItself  = scenario{name: "by itself", settings: graceful.settings, ends: true}
 	slowCalls = scenario{name: "slow calls", settings: append([]string{"BENCHNODE_CALL=80ms"}, graceful.settings...), rare: true}
+	warmData  = scenario{name: "2 GiB in memory", settings: graceful.settings, full: true}
+	coldData  = scenario{name: "2 GiB on the disk", settings: graceful.settings, full: true, cold: true}
 )
 
 // pair holds what was measured of both tools.
@@ -27,6 +30,8 @@ type results struct {
 	machine string
 
 	upgrades  map[string]*pair[upgradeTimes] // by the name of the scenario
+	snapshots map[forest]*snapshotTimes
+	noClones  string // why there are none on XFS; empty: there are
 	version   pair[versionTimes]
 	idle      pair[idleUse]
 	size      pair[sample]
@@ -36,7 +41,7 @@ type results struct {
 
 // measure takes turns between the tools, so that a busy machine is busy for both.
 func (b *bench) measure(ctx context.Context, runs int) (*results, error) {
-	r := &results{upgrades: map[string]*pair[upgradeTimes]{}}
+	r := &results{upgrades: map[string]*pair[upgradeTimes]{}, snapshots: map[forest]*snapshotTimes{}}
 	var err error
 	if r.peer, err = cosmovisorVersion(ctx); err != nil {
 		return nil, err
@@ -64,6 +69,9 @@ func (b *bench) measure(ctx context.Context, runs int) (*results, error) {
 	if err := b.measureUpgrades(ctx, runs, r); err != nil {
 		return nil, err
 	}
+	if err := b.measureSnapshots(ctx, (runs+1)/2, r); err != nil {
+		return nil, err
+	}
 	progress("%d idle supervisors of each, for %v", idlePairs, idleSettle+idleSpan)
 	return r, b.idle(ctx, &r.idle)
 }
@@ -78,23 +86,41 @@ func (b *bench) measureUpgrades(ctx context.Context, runs int, r *results) error
 			if sc.rare && run%2 == 1 {
 				continue
 			}
-			times := r.upgrades[sc.name]
-			if times == nil {
-				times = &pair[upgradeTimes]{}
-				r.upgrades[sc.name] = times
-			}
-			if sc.rpc {
-				times.cosmovisor = r.upgrades[graceful.name].cosmovisor
-			} else if err := b.upgrade(ctx, b.cosmovisor, sc, &times.cosmovisor); err != nil {
-				return fmt.Errorf("upgrade, %s: %w", sc.name, err)
-			}
-			if err := b.upgrade(ctx, b.solstice, sc, &times.solstice); err != nil {
-				return fmt.Errorf("upgrade, %s: %w", sc.name, err)
+			if err := b.measureUpgrade(ctx, sc, r); err != nil {
+				return err
 			}
 		}
 		if err := b.bare(ctx, &r.bareStart, &r.bareSync); err != nil {
 			return err
 		}
+	}
+	// Gigabytes on the way to the disk would disturb the others.
+	full := (runs + 3) / 4
+	progress("upgrades with 2 GiB of data, %d rounds", full)
+	for range full {
+		for _, sc := range []scenario{warmData, coldData} {
+			if err := b.measureUpgrade(ctx, sc, r); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(os.RemoveAll(b.tables), settle(b.dir))
+}
+
+// measureUpgrade measures one upgrade with each tool.
+func (b *bench) measureUpgrade(ctx context.Context, sc scenario, r *results) error {
+	times := r.upgrades[sc.name]
+	if times == nil {
+		times = &pair[upgradeTimes]{}
+		r.upgrades[sc.name] = times
+	}
+	if sc.rpc {
+		times.cosmovisor = r.upgrades[graceful.name].cosmovisor
+	} else if err := b.upgrade(ctx, b.cosmovisor, sc, &times.cosmovisor); err != nil {
+		return fmt.Errorf("upgrade, %s: %w", sc.name, err)
+	}
+	if err := b.upgrade(ctx, b.solstice, sc, &times.solstice); err != nil {
+		return fmt.Errorf("upgrade, %s: %w", sc.name, err)
 	}
 	return nil
 }

@@ -147,6 +147,9 @@ func adoptOrphans() error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 }
 
+// patience is for the next event. Cosmovisor copies 2 GiB in that time.
+const patience = time.Minute
+
 // next waits for the next event of a home.
 func (s *supervisor) next(ctx context.Context, h *home) (event, error) {
 	select {
@@ -154,7 +157,7 @@ func (s *supervisor) next(ctx context.Context, h *home) (event, error) {
 		return e, nil
 	case <-ctx.Done():
 		return event{}, ctx.Err()
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		return event{}, s.fault("no event for too long")
 	case <-s.done:
 		return event{}, s.fault("the supervisor has ended")

@@ -18,7 +18,8 @@ func (r *results) report() ([]byte, error) {
 	}
 	var w bytes.Buffer
 	err = t.Execute(&w, map[string]any{
-		"Peer": r.peer, "Machine": r.machine, "Rows": r.rows(),
+		"Peer": r.peer, "Machine": r.machine, "Rows": r.rows(), "SnapshotRows": r.snapshotRows(), "NoClones": r.noClones,
+		"FullTables": fullTables, "TableSize": tableSize >> 20, "Faster": fasterFull,
 		"BareSync": cell(r.bareSync, milliseconds), "BareStart": cell(r.bareStart, milliseconds),
 	})
 	return w.Bytes(), err
@@ -30,13 +31,19 @@ type row struct {
 	of   pair[sample]
 	unit unit
 	goal float64 // Solstice's median has to be below; 0: none
+	less float64 // and below Cosmovisor's, this many times; 0: however much
 }
 
 // The goals of the design, in nanoseconds and bytes.
 const (
 	actedOn       = 5e6
 	switched      = 10e6
+	switchedFull  = 50e6 // with a snapshot of 2 GiB
+	fasterFull    = 50   // times
 	standingStill = 110e6
+	snapshotSpace = 0.01 // of the data
+	snapshotTime  = 2    // times that of the bare command
+	sameTime      = 1.25 // times: what is the same but for noise
 	firstByte     = 10e6
 	idleMemory    = 14 << 20
 	binarySize    = 18 << 20
@@ -45,16 +52,22 @@ const (
 func (r *results) rows() []row {
 	stop := func(what string, sc scenario) row {
 		u := r.upgrades[sc.name]
-		return row{what, pair[sample]{u.cosmovisor.stop, u.solstice.stop}, milliseconds, actedOn}
+		return row{what: what, of: pair[sample]{u.cosmovisor.stop, u.solstice.stop}, unit: milliseconds, goal: actedOn}
 	}
 	start := func(what string, sc scenario) row {
 		u := r.upgrades[sc.name]
-		return row{what, pair[sample]{u.cosmovisor.start, u.solstice.start}, milliseconds, switched}
+		return row{what: what, of: pair[sample]{u.cosmovisor.start, u.solstice.start}, unit: milliseconds, goal: switched}
 	}
 	whole := func(what string, sc scenario) row {
 		u := r.upgrades[sc.name]
-		return row{what, pair[sample]{u.cosmovisor.whole, u.solstice.whole}, milliseconds, standingStill}
+		return row{what: what, of: pair[sample]{u.cosmovisor.whole, u.solstice.whole}, unit: milliseconds, goal: standingStill}
 	}
+	full := func(what string, sc scenario) row {
+		r := start(what, sc)
+		r.goal, r.less = switchedFull, fasterFull
+		return r
+	}
+	warm := r.upgrades[warmData.name]
 	version, idle := r.version, r.idle
 	return []row{
 		stop("**plan file whole → node gets the signal**", graceful),
@@ -66,14 +79,19 @@ func (r *results) rows() []row {
 		start("… default settings", byDefault),
 		start("… the node ends by itself after writing its plan", byItself),
 		start("… a call of the binary takes 80 ms", slowCalls),
+		full("… `data/` holds 2 GiB, which are in memory", warmData),
+		full("… `data/` holds 2 GiB, which are not in memory", coldData),
 		whole("**plan file whole → new one executes**", graceful),
 		whole("… the node has an RPC", withRPC),
 		whole("… a call of the binary takes 80 ms", slowCalls),
-		{"**`version --cosmovisor-only`** to the first byte", pair[sample]{version.cosmovisor.firstByte, version.solstice.firstByte}, milliseconds, firstByte},
-		{"… to its end", pair[sample]{version.cosmovisor.exit, version.solstice.exit}, milliseconds, 0},
-		{"**idle supervisor**: resident memory", pair[sample]{idle.cosmovisor.memory, idle.solstice.memory}, mebibytes, idleMemory},
-		{"… CPU time in " + idleSpan.String(), pair[sample]{idle.cosmovisor.cpu, idle.solstice.cpu}, milliseconds, 0},
-		{"**binary**, stripped", r.size, mebibytes, binarySize},
+		whole("… `data/` holds 2 GiB, which are in memory", warmData),
+		whole("… `data/` holds 2 GiB, which are not in memory", coldData),
+		{"**backup of 2 GiB**: what it takes on the disk", pair[sample]{warm.cosmovisor.space, warm.solstice.space}, mebibytes, snapshotSpace * fullTables * tableSize, 0},
+		{"**`version --cosmovisor-only`** to the first byte", pair[sample]{version.cosmovisor.firstByte, version.solstice.firstByte}, milliseconds, firstByte, 0},
+		{"… to its end", pair[sample]{version.cosmovisor.exit, version.solstice.exit}, milliseconds, 0, 0},
+		{"**idle supervisor**: resident memory", pair[sample]{idle.cosmovisor.memory, idle.solstice.memory}, mebibytes, idleMemory, 0},
+		{"… CPU time in " + idleSpan.String(), pair[sample]{idle.cosmovisor.cpu, idle.solstice.cpu}, milliseconds, 0, 0},
+		{"**binary**, stripped", r.size, mebibytes, binarySize, 0},
 	}
 }
 
@@ -83,7 +101,10 @@ func (r row) String() string {
 	target, met := "–", "–"
 	if r.goal > 0 {
 		target, met = "< "+r.unit(r.goal), "yes"
-		if ours >= r.goal {
+		if r.less > 0 {
+			target += ", > " + significant(r.less) + "×"
+		}
+		if ours >= r.goal || ours*r.less > peer {
 			met = "**no**"
 		}
 	}
@@ -92,6 +113,41 @@ func (r row) String() string {
 		ratio = significant(peer/ours) + "×"
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", r.what, cell(r.of.cosmovisor, r.unit), cell(r.of.solstice, r.unit), ratio, target, met)
+}
+
+// snapshotRows are the lines of the table of snapshots, in Markdown.
+func (r *results) snapshotRows() []string {
+	var rows []string
+	add := func(what, beside, ours, ratio, target, met string) {
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", what, beside, ours, ratio, target, met))
+	}
+	verdict := func(met bool) string {
+		if met {
+			return "yes"
+		}
+		return "**no**"
+	}
+	for _, f := range forests {
+		s := r.snapshots[f]
+		if s == nil {
+			continue
+		}
+		bare, whole := s.bare.median(), s.whole.median()
+		add(fmt.Sprintf("**%d,%03d tables, %s%s**", f.tables/1000, f.tables%1000, gibibytes(float64(s.size)), f.on), cell(s.bare, milliseconds), cell(s.whole, milliseconds),
+			significant(whole/bare)+"×", "≤ "+significant(snapshotTime)+"×", verdict(whole <= snapshotTime*bare))
+		if f == heavy {
+			ratio := whole / r.snapshots[middle].whole.median()
+			add("… beside as many tables of an eighth of the size", "–", cell(s.whole, milliseconds), significant(ratio)+"×",
+				"< "+significant(sameTime)+"×", verdict(ratio < sameTime))
+		}
+		taking := s.taking.median()
+		add("… the taking alone, synced", "–", cell(s.taking, milliseconds), significant(taking/bare)+"×",
+			"≤ "+significant(snapshotTime)+"×", verdict(taking <= snapshotTime*bare))
+		share := s.space.median() / float64(s.size)
+		add("… on the disk, beside the size of the data", "–", cell(s.space, mebibytes), significant(100*share)+" %",
+			"< "+significant(100*snapshotSpace)+" %", verdict(share < snapshotSpace))
+	}
+	return rows
 }
 
 func cell(s sample, u unit) string {

@@ -31,6 +31,7 @@ type unit func(float64) string
 
 func milliseconds(v float64) string { return significant(v/1e6) + " ms" }
 func mebibytes(v float64) string    { return significant(v/(1<<20)) + " MiB" }
+func gibibytes(v float64) string    { return significant(v/(1<<30)) + " GiB" }
 
 // significant prints three digits or so, whatever the size.
 func significant(v float64) string {

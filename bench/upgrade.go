@@ -2,10 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // scenario is a way in which an upgrade is measured.
@@ -15,6 +22,8 @@ type scenario struct {
 	rpc      bool     // the node has one, and Solstice has asked it before. Cosmovisor asks none and is left out.
 	ends     bool     // the node ends by itself when it has written its plan
 	rare     bool     // measured in every second round only
+	full     bool     // data/ holds 2 GiB; else nothing but the plan file
+	cold     bool     // and nothing of its tables is in memory; else all of it
 }
 
 // upgradeTimes are the samples of one tool in one scenario.
@@ -22,6 +31,7 @@ type upgradeTimes struct {
 	stop  sample // plan file whole -> the node got the signal, or was killed
 	start sample // node ended -> new binary executes
 	whole sample // plan file whole -> new binary executes
+	space sample // that the backup takes on the disk, in bytes, if the scenario is full
 }
 
 const (
@@ -36,6 +46,11 @@ func (b *bench) upgrade(ctx context.Context, t tool, sc scenario, times *upgrade
 		return err
 	}
 	defer h.remove()
+	if sc.full {
+		if err := b.fillWithBytes(h, sc.cold); err != nil {
+			return err
+		}
+	}
 	// The moment is spread evenly over the poll of a tool that polls.
 	planAfter := pollInterval + rand.N(pollInterval)
 	var args []string
@@ -78,7 +93,67 @@ func (b *bench) upgrade(ctx context.Context, t tool, sc scenario, times *upgrade
 	times.stop.add(stop.Sub(seen["genesis plan"]))
 	times.start.add(seen["v2 start"].Sub(end))
 	times.whole.add(seen["v2 start"].Sub(seen["genesis plan"]))
+	if !sc.full {
+		return nil
+	}
+	backup, err := h.backup()
+	if err != nil {
+		return err
+	}
+	space, err := onlyIn(backup, h.path("data"))
+	times.space = append(times.space, float64(space))
+	return err
+}
+
+// The tables of a scenario that is full.
+const (
+	fullTables = 1024
+	tableSize  = 2 << 20
+)
+
+// fillWithBytes fills data/ with tables that hold something on the disk. They are written once, and linked into each home.
+func (b *bench) fillWithBytes(h *home, cold bool) error {
+	if b.tables == "" {
+		progress("writing %d tables of %d MiB", fullTables, tableSize>>20)
+		b.tables = filepath.Join(b.dir, "tables")
+		err := os.Mkdir(b.tables, 0o755)
+		for i := 0; i < fullTables && err == nil; i++ {
+			err = writeNoise(filepath.Join(b.tables, strconv.Itoa(i)), tableSize)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	sizes := make([]int64, fullTables)
+	for i := range sizes {
+		sizes[i] = tableSize
+	}
+	_, err := h.fill(sizes, func(path string, i int) error {
+		return os.Link(filepath.Join(b.tables, strconv.Itoa(i)), path)
+	})
+	if err = errors.Join(err, settle(h.dir)); err != nil {
+		return err
+	}
+	for i := range sizes {
+		if err := inMemory(filepath.Join(b.tables, strconv.Itoa(i)), !cold); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// inMemory has the system keep a file in memory, or on the disk only. It must have been synced.
+func inMemory(path string, keep bool) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if !keep {
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
+	_, err = io.Copy(io.Discard, f)
+	return err
 }
 
 // freeAddress returns an address that nobody listened at a moment ago.

@@ -181,7 +181,7 @@ func TestFullDisk(t *testing.T) {
 
 	s.Dir = mount(t, "tmpfs", "tmpfs", 0, "size=256k")
 	_, err = s.Transfer(t.Context(), one, nil)
-	checkErr(t, err, "has 0 MiB free and the copy of snapshot "+one.ID+" needs 0 MiB")
+	checkErr(t, err, "has 0 MiB free and the copy of snapshot "+one.ID+" needs 1 MiB")
 	clean(t, one, true)
 	waits(t, s, one)
 }
@@ -198,7 +198,7 @@ func TestFullCopy(t *testing.T) {
 	s.Dir = mount(t, "tmpfs", "tmpfs", 0, "size=2m")
 	for _, err := range []error{s.Room(), func() error { _, err := s.Take(t.Context(), "a", Label{}, nil); return err }()} {
 		var refused *solstice.RefusedError
-		checkErr(t, err, fmt.Sprintf("a snapshot in %s has to be a full copy: it needs 65 MiB and 2 MiB are free", s.Dir))
+		checkErr(t, err, fmt.Sprintf("a snapshot in %s has to be a full copy: it needs 66 MiB and 2 MiB are free", s.Dir))
 		if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "DAEMON_DATA_BACKUP_DIR") {
 			t.Errorf("error %#v", err)
 		}

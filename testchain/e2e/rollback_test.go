@@ -26,8 +26,11 @@ import (
 // TestRollback takes upgrades back, on both databases.
 //
 // Of three validators, without any of which there is no block, one has a v2 that panics half-way through its migration. It
-// goes back and upgrades with the right v2. Then it goes back once more, from beyond the upgrade, and so does a full node.
-// Every node ends with the blocks and the state of those that never failed, and nobody has signed anything twice.
+// goes back and upgrades with the right v2. A full node goes back from beyond the upgrade. Both end with the blocks and the
+// state of those that never failed, and nobody has signed anything twice.
+//
+// A validator that goes back from beyond the upgrade is in TestValidatorDownOverUpgrade, among four: it has lost its votes of the
+// height that it was stopped at, and can't give them again, so that three would wait for it at that height for ever.
 func TestRollback(t *testing.T) {
 	for _, backend := range []string{"goleveldb", "pebbledb"} {
 		t.Run(backend, func(t *testing.T) {
@@ -101,23 +104,18 @@ func testRollback(t *testing.T, backend string) {
 		t.Errorf("current -> %s, want upgrades/v2", got)
 	}
 
-	t.Log("a validator and a full node undo what they have committed")
-	failing.stop()
-	for _, n := range []*node{failing, full} {
-		n.says("undone with the snapshot", "rollback", "--binary", built.chain.V2, "--yes")
-		n.checkBack(backend, plan)
-	}
-	failingCtx = failing.start(ctx)
+	t.Log("what was committed is undone with the snapshot")
+	full.says("undone with the snapshot", "rollback", "--binary", built.chain.V2, "--yes")
+	full.checkBack(backend, plan)
 	fullCtx = full.start(failingCtx)
-	for _, n := range nodes {
-		n.checkUpgraded(fullCtx, plan)
-	}
-	last, err := nodes[1].Node.AppHeight(fullCtx)
+	full.checkUpgraded(fullCtx, plan)
+	last, err := failing.Node.AppHeight(fullCtx)
 	check(t, err)
 	checkSame(t, fullCtx, nodes, last+3)
-	failing.checkEntries(fullCtx, entries)
-	failing.says("as they were", "snapshot", "verify", "--deep")
-	failing.checkKept("upgrade confirmed", 3, 2)
+	full.checkEntries(fullCtx, entries)
+	full.says("as they were", "snapshot", "verify", "--deep")
+	failing.says("as they were, by content", "snapshot", "verify", "--deep") // once more, after some blocks
+	failing.checkKept("upgrade confirmed", 2, 1)
 	checkSignedOnce(t, fullCtx, nodes, failing, last+3)
 	for _, n := range nodes {
 		n.stop()
@@ -415,12 +413,12 @@ func (n *node) entries(ctx context.Context) (entries []string) {
 // checkEntries checks that each entry of the ledger was migrated once, by what it was in v1.
 func (n *node) checkEntries(ctx context.Context, old []string) {
 	n.t.Helper()
-	got := n.entries(ctx)
-	for i := range old {
-		old[i] = "v2:" + old[i][len("v1:"):]
+	got, want := n.entries(ctx), slices.Clone(old)
+	for i := range want {
+		want[i] = "v2:" + strings.TrimPrefix(want[i], "v1:")
 	}
-	if !slices.Equal(got, old) {
-		n.t.Errorf("%d entries of the ledger of %s, want %d:\n%q\n%q", len(got), n.Node.Moniker, len(old), got, old)
+	if !slices.Equal(got, want) {
+		n.t.Errorf("%d entries of the ledger of %s, want %d:\n%q\n%q", len(got), n.Node.Moniker, len(want), got, want)
 	}
 	if count, err := n.Node.Store(ctx, "totals", []byte("entries")); err != nil || string(count) != fmt.Sprint(len(old)) {
 		n.t.Errorf("count of entries = %q, %v, want %d", count, err, len(old))
