@@ -61,7 +61,7 @@ func testMain(m *testing.M) int {
 // that as v3 adds no store, and carries it out again.
 func TestUpgrades(t *testing.T) {
 	t.Parallel()
-	ctx, nw := layOut(t, network.Config{FullNodes: 1, VotingPeriod: 3 * time.Second, BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
+	ctx, nw := layOut(t, network.Config{FullNodes: 1, BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
 	validator, full := home(t, nw.Nodes[0]), home(t, nw.Nodes[1])
 
 	validator.run("init", built.chain.V1)
@@ -99,7 +99,7 @@ func TestUpgrades(t *testing.T) {
 // the others go on, catches up, and has signed nothing twice.
 func TestValidatorDownOverUpgrade(t *testing.T) {
 	t.Parallel()
-	ctx, nw := layOut(t, network.Config{Validators: 4, VotingPeriod: 4 * time.Second})
+	ctx, nw := layOut(t, network.Config{Validators: 4})
 	var nodes []*node
 	for _, n := range nw.Nodes {
 		h := home(t, n)
@@ -145,7 +145,7 @@ func TestValidatorDownOverUpgrade(t *testing.T) {
 // plan in the state of the chain; then an upgrade whose binary is missing at its height; then one during which
 // solstice is killed.
 func TestUnplanned(t *testing.T) {
-	ctx, nw := layOut(t, network.Config{VotingPeriod: 3 * time.Second, BlockTime: 250 * time.Millisecond})
+	ctx, nw := layOut(t, network.Config{BlockTime: 250 * time.Millisecond})
 	h := home(t, nw.Nodes[0])
 	h.run("init", built.chain.V1)
 	running := h.start(ctx)
@@ -228,7 +228,7 @@ func layOut(t *testing.T, config network.Config) (context.Context, *network.Netw
 	if testing.Short() {
 		t.Skip("runs a real chain")
 	}
-	ctx, cancel := context.WithTimeout(built.ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(built.ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	config.Dir, config.Chain = t.TempDir(), built.chain.V1
 	nw, err := network.New(ctx, config)

@@ -42,7 +42,7 @@ func TestRollback(t *testing.T) {
 
 func testRollback(t *testing.T, backend string) {
 	ctx, nw := layOut(t, network.Config{
-		Validators: 3, FullNodes: 1, DBBackend: backend, VotingPeriod: 2 * time.Second, BlockTime: 250 * time.Millisecond, LedgerKeys: 200,
+		Validators: 3, FullNodes: 1, DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 200,
 	})
 	var nodes []*node
 	for i, n := range nw.Nodes {
@@ -125,7 +125,7 @@ func testRollback(t *testing.T, backend string) {
 // TestSkip: the network gives up an upgrade that nobody can carry out, and goes on with the old binary.
 func TestSkip(t *testing.T) {
 	t.Parallel()
-	ctx, nw := layOut(t, network.Config{VotingPeriod: 2 * time.Second, BlockTime: 250 * time.Millisecond})
+	ctx, nw := layOut(t, network.Config{BlockTime: 250 * time.Millisecond})
 	h := home(t, nw.Nodes[0])
 	h.watchSigned()
 	h.run("init", built.chain.V1)
@@ -158,7 +158,7 @@ func TestSkip(t *testing.T) {
 // are cut off.
 func TestFullNode(t *testing.T) {
 	t.Parallel()
-	ctx, nw := layOut(t, network.Config{FullNodes: 2, VotingPeriod: 2 * time.Second, BlockTime: 250 * time.Millisecond})
+	ctx, nw := layOut(t, network.Config{FullNodes: 2, BlockTime: 250 * time.Millisecond})
 	validator := home(t, nw.Nodes[0])
 	validator.run("init", built.chain.V1)
 	validator.run("add-upgrade", "v2", built.chain.V2)

@@ -49,7 +49,8 @@ type Config struct {
 	// FullNodes is the number of nodes without a vote.
 	FullNodes int
 
-	// VotingPeriod is how long a proposal is open. Defaults to 4s. An expedited one is open half as long.
+	// VotingPeriod is how long a proposal is open. Defaults to 4s: on a busy machine a vote takes two. An expedited one is open
+	// half as long.
 	VotingPeriod time.Duration
 
 	// BlockTime is the pause after each block. Defaults to 500ms.

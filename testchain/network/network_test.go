@@ -17,7 +17,7 @@ import (
 
 // TestUpgrades takes a chain of one validator from v1 to v2 and v3, by hand.
 func TestUpgrades(t *testing.T) {
-	ctx, chain, nw := layOut(t, Config{VotingPeriod: 3 * time.Second, BlockTime: 250 * time.Millisecond, LedgerKeys: 500})
+	ctx, chain, nw := layOut(t, Config{BlockTime: 250 * time.Millisecond, LedgerKeys: 500})
 	n := nw.Nodes[0]
 
 	node := start(t, ctx, n, chain.V1, nil)
@@ -65,7 +65,7 @@ func TestUpgrades(t *testing.T) {
 // TestBrokenMigration: v2 panics in its migration, and works when it is started again without. Then
 // the migration takes as long as the environment says.
 func TestBrokenMigration(t *testing.T) {
-	ctx, chain, nw := layOut(t, Config{VotingPeriod: 2 * time.Second, BlockTime: 250 * time.Millisecond})
+	ctx, chain, nw := layOut(t, Config{BlockTime: 250 * time.Millisecond})
 	n := nw.Nodes[0]
 	node := start(t, ctx, n, chain.V1, nil)
 	check(t, n.WaitHeight(ctx, 1))
