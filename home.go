@@ -63,8 +63,15 @@ func (h Home) HeightFile() string { return filepath.Join(h.StateDir, "height.jso
 // a restore takes back, and in a folder of its own, which is locked while it is written.
 func (h Home) SignStateFile() string { return filepath.Join(h.StateDir, "sign-state", "marks.jsonl") }
 
-// ArgsFile holds the arguments that the node was started with last.
+// ArgsFile holds what the node was started with last.
 func (h Home) ArgsFile() string { return filepath.Join(h.StateDir, "args.json") }
+
+// Started is what ArgsFile holds. The arguments may name the node's home; in a copy of the home they still name that of the
+// original, so they count only where Dir is Home.Dir.
+type Started struct {
+	Dir  string   `json:"home"`
+	Args []string `json:"args"`
+}
 
 // RollbackFile says what a restore or a rollback that was cut off has left to do.
 func (h Home) RollbackFile() string { return filepath.Join(h.StateDir, "rollback.json") }

@@ -2,6 +2,7 @@ package rollback
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -155,22 +156,22 @@ func (w Way) Lines(h Home) []string {
 		add("run %s's own rollback, %d times", h.Binary(w.With), w.Chain)
 	}
 	if w.Restore != nil {
-		add("restore data/ from snapshot %s; what is there now is moved aside", w.Restore.ID)
+		add("restore %s from snapshot %s; what is there now is moved aside", h.Data(), w.Restore.ID)
 		if w.Restore.Has(snapshot.Wasm) {
-			add("restore wasm/ in the same way")
+			add("restore %s in the same way", filepath.Join(h.Node, snapshot.Wasm))
 		}
 		if changed, err := h.Snapshots.ChangedConfig(*w.Restore); err == nil && len(changed) > 0 {
-			add("restore in config/, in the same way: %s", strings.Join(changed, ", "))
+			add("restore in %s, in the same way: %s", filepath.Join(h.Node, snapshot.Config), strings.Join(changed, ", "))
 		}
 	}
 	if w.Drop {
-		add("move the plan file aside")
+		add("move the plan file aside: %s", h.PlanFile())
 	}
 	if w.Link != "" {
-		add("point current at %s", w.Link)
+		add("point %s at %s", h.CurrentLink(), w.Link)
 	}
 	if w.SetAside != "" && exists(h.Binary(w.SetAside)) {
-		add("set the binary in %s aside", w.SetAside)
+		add("set %s aside", h.Binary(w.SetAside))
 	}
 	if w.Binary != "" {
 		add("put %s in its place", w.Binary)

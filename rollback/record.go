@@ -17,6 +17,7 @@ import (
 // record is what is left to do once everything that can fail is ready beside what is there. It is on disk from before
 // the first change until after the last one. Each part of it can be done again.
 type record struct {
+	Home     string             `json:"home"` // of the node: the paths below are in it, and a copy of it is another
 	Begun    time.Time          `json:"begun"`
 	What     string             `json:"what"`               // as a sentence
 	Replace  []replacement      `json:"replace,omitempty"`  // what is restored
@@ -93,6 +94,12 @@ func readRecord(home solstice.Home) (r record, err error) {
 	}
 	if err := json.Unmarshal(content, &r); err != nil {
 		return r, fmt.Errorf("%s: %w", home.RollbackFile(), err)
+	}
+	if r.Home != home.Node && !sameFile(r.Home, home.Node) {
+		return r, &solstice.RefusedError{
+			Reason: fmt.Sprintf("%s is of another home, %s: this one was copied or moved in the middle of a restore", home.RollbackFile(), r.Home),
+			Hint:   "move it back there, or copy it again once a start has finished the restore there",
+		}
 	}
 	return r, nil
 }
@@ -189,6 +196,12 @@ func (m move) aside() error {
 		return err
 	}
 	return durable.Rename(m.From, m.To)
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 func exists(path string) bool {

@@ -125,7 +125,7 @@ func (h Home) prepare(ctx context.Context, w Way, r *record, progress snapshot.P
 
 // record begins the record of a way.
 func (h Home) record(w Way) record {
-	return record{Begun: time.Now(), What: w.Case, Link: w.Link, Undone: w.Undone, Redone: w.Redone, Skip: w.Skip, Unskip: w.Unskip}
+	return record{Home: h.Node, Begun: time.Now(), What: w.Case, Link: w.Link, Undone: w.Undone, Redone: w.Redone, Skip: w.Skip, Unskip: w.Unskip}
 }
 
 // stamp ends the names of what is moved aside.

@@ -372,7 +372,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 
 // recordArgs keeps the node's arguments for the commands that have to know where its home is.
 func (s *Supervisor) recordArgs() error {
-	content, err := json.Marshal(s.Args)
+	content, err := json.Marshal(solstice.Started{Dir: s.Home.Dir, Args: s.Args})
 	if err != nil {
 		return err
 	}

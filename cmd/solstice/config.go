@@ -325,12 +325,14 @@ func (c *Config) home(args []string) solstice.Home {
 	return h
 }
 
-// lastArgs are the arguments that the node was started with last. They may be lost.
-func lastArgs(h solstice.Home) (args []string) {
-	if content, err := os.ReadFile(h.ArgsFile()); err == nil {
-		_ = json.Unmarshal(content, &args)
+// lastArgs are the arguments that the node was started with last on this home. They may be lost.
+func lastArgs(h solstice.Home) []string {
+	content, err := os.ReadFile(h.ArgsFile())
+	var last solstice.Started
+	if err != nil || json.Unmarshal(content, &last) != nil || last.Dir != h.Dir {
+		return nil
 	}
-	return args
+	return last.Args
 }
 
 // store is where the snapshots of a home are.
