@@ -35,7 +35,8 @@ func readLevelDB(dir, key string) (value []byte, err error) {
 			err = fmt.Errorf("read %s: %v", dir, r)
 		}
 	}()
-	if err := checkLevelDB(dir); err != nil {
+	journals, err := checkLevelDB(dir)
+	if err != nil {
 		return nil, err
 	}
 	files, err := storage.OpenFile(dir, true)
@@ -53,7 +54,7 @@ func readLevelDB(dir, key string) (value []byte, err error) {
 		DisableSeeksCompaction: true,
 		NoSync:                 true,
 		OpenFilesCacheCapacity: 4,
-		WriteBuffer:            64 << 10, // grows with the journals
+		WriteBuffer:            max(64<<10, int(journals)), // the journals go there: a smaller one grows, again and again
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
@@ -66,21 +67,20 @@ func readLevelDB(dir, key string) (value []byte, err error) {
 }
 
 // checkLevelDB returns an error unless dir holds a database of goleveldb, and nothing that opening it would write or that
-// would not fit into memory.
-func checkLevelDB(dir string) error {
+// would not fit into memory. journals is their size in bytes.
+func checkLevelDB(dir string) (journals int64, err error) {
 	d, err := os.Open(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer d.Close()
 	var current, lock bool
-	var journals int64
 	for {
 		names, err := d.Readdirnames(1024) // an archive node has a hundred thousand tables
 		for _, name := range names {
 			switch {
 			case strings.HasPrefix(name, "OPTIONS-"), strings.HasPrefix(name, "marker."), name == "IDENTITY":
-				return fmt.Errorf("%s is a database of pebble or RocksDB: it has a file %s", dir, name)
+				return 0, fmt.Errorf("%s is a database of pebble or RocksDB: it has a file %s", dir, name)
 			case name == "CURRENT":
 				current = true
 			case name == "LOCK":
@@ -95,19 +95,19 @@ func checkLevelDB(dir string) error {
 			break
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
 	switch {
 	case !current:
-		return fmt.Errorf("%s is no database: it has no file CURRENT", dir)
+		return 0, fmt.Errorf("%s is no database: it has no file CURRENT", dir)
 	case !lock:
 		// The library would make it.
-		return fmt.Errorf("%s has no file LOCK", dir)
+		return 0, fmt.Errorf("%s has no file LOCK", dir)
 	case journals > maxJournals:
-		return fmt.Errorf("%s has %d MiB of journals", dir, journals>>20)
+		return 0, fmt.Errorf("%s has %d MiB of journals", dir, journals>>20)
 	}
-	return nil
+	return journals, nil
 }
 
 // checkedFiles opens no table whose footer names a block that the file does not hold: the library would allocate whatever

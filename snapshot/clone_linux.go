@@ -37,3 +37,7 @@ func syncFilesystem(folder string) error {
 	defer d.Close()
 	return unix.Syncfs(int(d.Fd()))
 }
+
+// startWriting lets the system begin to write a file to the disk (sync_file_range(2)), so that a later sync waits less. A file
+// that can't be written is an error of that sync.
+func startWriting(f *os.File) { _ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) }

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -107,6 +108,7 @@ type taker struct {
 	list     *bufio.Writer
 	unsynced []string
 	leave    func(rel string) bool // files to leave out; may be nil
+	beside   chan<- func() error   // copies that are made beside the links; nil: they are made at once
 }
 
 // all takes the parts into a folder, writes list and manifest, and syncs everything.
@@ -118,12 +120,16 @@ func (t *taker) all(parts []part, to string, start time.Time) error {
 	defer list.Close()
 	sum := sha256.New()
 	t.list = bufio.NewWriterSize(io.MultiWriter(list, sum), 1<<20)
+	copied := func() error { return nil }
+	if t.how == Link {
+		copied = t.copyBeside()
+	}
 	for _, p := range parts {
-		if err := t.dir(p.from, filepath.Join(to, p.name), p.name, ""); err != nil {
-			return err
+		if err = t.dir(p.from, filepath.Join(to, p.name), p.name, ""); err != nil {
+			break
 		}
 	}
-	if err := t.list.Flush(); err != nil {
+	if err := errors.Join(err, copied(), t.list.Flush()); err != nil {
 		return err
 	}
 	t.Seconds = time.Since(start).Seconds()
@@ -187,7 +193,7 @@ func (t *taker) dir(from, to, rel, rule string) error {
 		names[i] = e.Name()
 	}
 	look := lookAt(from, rel, rule, names)
-	for _, e := range entries {
+	for e := range statAhead(entries) {
 		if err := t.ctx.Err(); err != nil {
 			return context.Cause(t.ctx)
 		}
@@ -201,6 +207,43 @@ func (t *taker) dir(from, to, rel, rule string) error {
 	t.unsynced = append(t.unsynced, to)
 	return keep(to, info)
 }
+
+// statAhead yields the entries with what a stat(2) of them says already read, while those before them are linked.
+func statAhead(entries []fs.DirEntry) iter.Seq[fs.DirEntry] {
+	return func(yield func(fs.DirEntry) bool) {
+		ready, enough := make(chan fs.DirEntry, 64), make(chan struct{})
+		defer close(enough)
+		go func() {
+			defer close(ready)
+			for _, e := range entries {
+				select {
+				case ready <- statEntry(e):
+				case <-enough:
+					return
+				}
+			}
+		}()
+		for e := range ready {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// stated is an entry of a directory whose Info is read already.
+type stated struct {
+	fs.DirEntry
+	info fs.FileInfo
+	err  error
+}
+
+func statEntry(e fs.DirEntry) stated {
+	info, err := e.Info()
+	return stated{e, info, err}
+}
+
+func (e stated) Info() (fs.FileInfo, error) { return e.info, e.err }
 
 // leavesOut says what is not taken: what is not the node's, what may be a key, and a name that the list, which is JSON, can't
 // hold.
@@ -301,34 +344,65 @@ func (t *taker) file(from, to string, info fs.FileInfo, k kind) (How, error) {
 // copyChunk is how much is copied between two looks at the context, in bytes.
 const copyChunk = 64 << 20
 
+// copyBeside makes the copies of a snapshot whose files are linked: they take little beside the links, and the disk can begin
+// with them. copied waits for them.
+func (t *taker) copyBeside() (copied func() error) {
+	work, done := make(chan func() error, 64), make(chan error)
+	t.beside = work
+	go func() {
+		var errs []error
+		for do := range work {
+			errs = append(errs, do())
+		}
+		done <- errors.Join(errs...)
+	}()
+	return func() error {
+		close(work)
+		return <-done
+	}
+}
+
+// copy makes the new file at once, and fills it at once or beside the links.
 func (t *taker) copy(from, to string, info fs.FileInfo) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return errors.Join(err, in.Close())
 	}
+	fill := func() error {
+		defer in.Close()
+		if err := errors.Join(t.fill(out, in), out.Close()); err != nil {
+			return err
+		}
+		return keep(to, info)
+	}
+	if t.beside == nil {
+		return fill()
+	}
+	t.beside <- fill
+	return nil
+}
+
+func (t *taker) fill(out, in *os.File) (err error) {
 	for err == nil {
 		var n int64
 		n, err = io.CopyN(out, in, copyChunk) // copy_file_range where the system has it
-		t.done += n
 		if t.progress != nil && t.total > 0 {
+			t.done += n
 			t.progress(min(t.done, t.total), t.total)
 		}
 		if err == nil {
 			err = context.Cause(t.ctx)
 		}
 	}
+	startWriting(out)
 	if err == io.EOF {
-		err = nil
+		return nil
 	}
-	if err = errors.Join(err, out.Close()); err != nil {
-		return err
-	}
-	return keep(to, info)
+	return err
 }
 
 // keep gives a copy the owner, mode and times of its source.
@@ -412,12 +486,12 @@ func (s Store) InUse() error {
 	if err != nil {
 		return err
 	}
-	locks, err := filepath.Glob(filepath.Join(escapeGlob(data), "*", "LOCK"))
+	entries, err := os.ReadDir(data)
 	if err != nil {
 		return err
 	}
-	for _, path := range locks {
-		if lockedByOther(path) {
+	for _, e := range entries {
+		if path := filepath.Join(data, e.Name(), "LOCK"); lockedByOther(path) {
 			return &solstice.RefusedError{
 				Reason: fmt.Sprintf("a process has the database %s open: a node runs on this home", filepath.Dir(path)),
 				Hint:   "stop it first; fuser shows which process it is: fuser " + path,
@@ -425,10 +499,6 @@ func (s Store) InUse() error {
 		}
 	}
 	return nil
-}
-
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
 // lockedByOther says whether another process holds a lock on a file, of either kind. One that can't be opened is not.
