@@ -67,6 +67,9 @@ func Choose(s Sight, wish Wish) (Way, error) {
 		return Way{}, err
 	}
 	s.onward(&w, wish)
+	if s.Reached {
+		w.Next += s.afterUndoing(s.Plan.Height)
+	}
 	return w, nil
 }
 
@@ -145,6 +148,19 @@ func (s Sight) onward(w *Way, wish Wish) {
 		w.Next = fmt.Sprintf("start it as before: it waits for the corrected binary of plan %s: solstice add-upgrade %s PATH\n"+
 			"if the network decides to skip the plan instead: solstice rollback --skip", s.Plan.Name, s.Plan.Name)
 	}
+}
+
+// afterUndoing says what it means for the network when blocks that were committed are undone, from height first on.
+func (s Sight) afterUndoing(first int64) (next string) {
+	signed := s.Signed
+	if s.Mark.Compare(signed) > 0 {
+		signed = s.Mark
+	}
+	if s.Signs && signed.Height >= first {
+		next = fmt.Sprintf("\nthe validator signs nothing up to %s, which it has signed already; if the chain stands still there, start it once more: "+
+			"it gives its votes of before again", signed)
+	}
+	return next + "\nif every validator undoes blocks that it has committed, the chain stands still: agree with the others first"
 }
 
 // Lines are the changes, in words, one a line.

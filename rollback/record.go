@@ -11,6 +11,7 @@ import (
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/snapshot"
 	"solstice/upgrade"
 )
 
@@ -71,12 +72,24 @@ func Pending(home solstice.Home) (what string, err error) {
 	return r.What, err
 }
 
+// Whole is a refusal if a cut-off restore or rollback has something left to do.
+func Whole(home solstice.Home) error {
+	what, err := Pending(home)
+	if err != nil || what == "" {
+		return err
+	}
+	return refuse("a restore was cut off, and the home is half-way: "+what, "the next start finishes it, and so does the command that was cut off")
+}
+
 // Finish does what a cut-off restore or rollback has left to do, and says what that was. It comes before anything
 // else that is done with a home. The caller holds the home.
 func Finish(home solstice.Home) (what string, err error) {
 	r, err := readRecord(home)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
+	}
+	if err == nil {
+		err = snapshot.Store{Home: home}.InUse()
 	}
 	if err == nil {
 		err = r.finish(home)

@@ -23,6 +23,7 @@ import (
 	"solstice/internal/child"
 	"solstice/internal/durable"
 	"solstice/node"
+	"solstice/signstate"
 	"solstice/snapshot"
 	"solstice/upgrade"
 )
@@ -49,6 +50,9 @@ func ToSnapshot(s Sight, one snapshot.Snapshot) Way {
 	if !one.ByHand() {
 		w.Next += fmt.Sprintf(": it upgrades to %s again. To correct that binary or to skip the plan first: solstice rollback", one.Plan.Name)
 	}
+	if one.Height > 0 && s.last() > one.Height {
+		w.Next += s.afterUndoing(one.Height + 1)
+	}
 	return w
 }
 
@@ -70,22 +74,51 @@ func (h Home) Go(ctx context.Context, s Sight, w Way, log *slog.Logger, progress
 		return nil, err
 	}
 	if w.Chain > 0 {
-		if err := h.undoBlocks(ctx, s, w, log); err != nil {
-			return nil, err
-		}
-		r.Height = new(int64)
-		*r.Height = s.Plan.Height - 1
+		return h.goByChain(ctx, s, w, r, log)
 	}
 	if err := h.prepare(ctx, w, &r, progress); err != nil {
-		if w.Chain > 0 {
-			err = fmt.Errorf("%w; the blocks are undone already, and the same command goes on from here", err)
-		}
 		return nil, err
 	}
+	return h.end(r)
+}
+
+// end goes the rest of a way whose record is written.
+func (h Home) end(r record) (aside []string, err error) {
 	if err := r.finish(h.Home); err != nil {
 		return nil, fmt.Errorf("%w; the next start, or the same command once more, goes on from here", err)
 	}
 	return r.aside(), h.Snapshots.Sweep(nil)
+}
+
+// goByChain goes a way on which the chain's own rollback undoes blocks. Before it is run there is a snapshot, and a
+// record of how to bring it back: if the command fails, ends somewhere else than it should, or is cut off, the data becomes
+// what it was.
+func (h Home) goByChain(ctx context.Context, s Sight, w Way, r record, log *slog.Logger) (aside []string, err error) {
+	label := snapshot.Label{Height: s.Heights.Committed.Height, Dir: s.Link}
+	before, err := h.Snapshots.Take(ctx, snapshot.ID("before-rollback", label.Height, time.Now()), label, nil)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("took a snapshot of the data as it is now", "snapshot", before.ID)
+	undo := Way{Case: "back to where the rollback began, snapshot " + before.ID, Restore: &before}
+	back := h.record(undo)
+	if err := h.prepare(ctx, undo, &back, nil); err != nil {
+		return nil, err
+	}
+	err = h.undoBlocks(ctx, s, w, log)
+	if err == nil {
+		r.Height = new(int64)
+		*r.Height = s.Plan.Height - 1
+		err = h.prepare(ctx, w, &r, nil) // its record takes the place of the other
+	}
+	if err != nil {
+		if backErr := back.finish(h.Home); backErr != nil {
+			return nil, errors.Join(err, fmt.Errorf("the data can't be brought back: %w; the next start tries it again, and it is in snapshot %s", backErr, before.ID))
+		}
+		return nil, fmt.Errorf("%w; the data is as it was before, and in snapshot %s", err, before.ID)
+	}
+	aside, err = h.end(r)
+	return append(aside, before.Path), errors.Join(err, back.discard())
 }
 
 // aside is where what was there before lies now. What was moved one by one is in one folder.
@@ -115,7 +148,8 @@ func (h Home) prepare(ctx context.Context, w Way, r *record, progress snapshot.P
 		if err = r.write(h.Home); err == nil {
 			return nil
 		}
-		// It may be there all the same, and what it names must be there then.
+		// It may be there all the same, and what it names must be there then. The record before it, if there was one, is
+		// held by the caller.
 		if removeErr := durable.Remove(h.RollbackFile()); removeErr != nil {
 			return errors.Join(err, removeErr)
 		}
@@ -263,11 +297,45 @@ func (h Home) keepSigned(one snapshot.Snapshot, ready string, drop bool) error {
 	if err != nil || !filepath.IsLocal(below) {
 		return nil // it lies elsewhere, and is not restored
 	}
-	kept, err := h.Signs.Keep(filepath.Join(one.Path, snapshot.Data, below))
+	then := filepath.Join(one.Path, snapshot.Data, below)
+	kept, err := h.Signs.Keep(then)
 	if err != nil || kept.Content == nil {
 		return err
 	}
+	if state, err := signstate.ReadFile(then); err != nil || kept.State.Compare(state) > 0 {
+		if err := h.keepVotes(ready); err != nil {
+			return err
+		}
+	}
 	return durable.WriteFile(filepath.Join(ready, below), kept.Content, 0o600)
+}
+
+// keepVotes puts the consensus WAL of now into a data folder that is made ready. It goes with the sign state: the vote that
+// was signed last stands in it, and a validator that has lost its vote can't sign another one in that round. Where the others
+// need it, the network would stand still. The chain's own rollback leaves the WAL alone too.
+func (h Home) keepVotes(ready string) error {
+	live := filepath.Dir(h.Settings.WALFile)
+	below, err := filepath.Rel(h.Data(), live)
+	if err != nil || !filepath.IsLocal(below) || below == "." {
+		return nil // it lies elsewhere, and is not restored
+	}
+	entries, err := os.ReadDir(live)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	to := filepath.Join(ready, below)
+	if err := errors.Join(err, os.RemoveAll(to), durable.MkdirAll(to, 0o700)); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		if err := durable.CopyFile(filepath.Join(live, e.Name()), filepath.Join(to, e.Name()), 0o600); err != nil {
+			return err
+		}
+	}
+	return durable.Sync(to)
 }
 
 // discard removes what was made ready.
@@ -282,21 +350,17 @@ func (r record) discard() error {
 	return errors.Join(errs...)
 }
 
-// undoBlocks runs the chain's own rollback. If it fails, or ends somewhere else than it should, the data is brought back to
-// what it was.
+// undoBlocks runs the chain's own rollback, once for each block.
 func (h Home) undoBlocks(ctx context.Context, s Sight, w Way, log *slog.Logger) error {
-	label := snapshot.Label{Height: s.Heights.Committed.Height, Dir: s.Link}
-	before, err := h.Snapshots.Take(ctx, snapshot.ID("before-rollback", label.Height, time.Now()), label, nil)
-	if err != nil {
+	binary := h.Binary(w.With)
+	if err := artifact.MakeExecutable(binary); err != nil {
 		return err
 	}
-	binary := h.Binary(w.With)
-	err = artifact.MakeExecutable(binary)
 	runs := w.Chain
 	if at := s.Heights; at.Base > 0 && at.Stored.Height > at.Committed.Height {
 		runs++ // the first takes away a block that the application has not committed
 	}
-	for i := int64(0); err == nil && i < runs; i++ {
+	for i := range runs {
 		cmd := exec.Command(binary, "rollback", "--home", h.Node)
 		cmd.Dir = h.Root()
 		// Without --hard the block stays, to be executed again, and one more rollback would do nothing. That is right for
@@ -304,22 +368,16 @@ func (h Home) undoBlocks(ctx context.Context, s Sight, w Way, log *slog.Logger) 
 		if i < runs-1 {
 			cmd.Args = append(cmd.Args, "--hard")
 		}
-		var end child.End
-		end, err = child.Run(ctx, cmd, chainLimit, func(line string) { log.Info("rollback: " + line) })
-		if err == nil && end.ExitCode() != 0 {
-			err = fmt.Errorf("%s rollback: %v; what it printed stands above", binary, end)
+		end, err := child.Run(ctx, cmd, chainLimit, func(line string) { log.Info("rollback: " + line) })
+		if err != nil {
+			return err
+		}
+		if end.ExitCode() != 0 {
+			return fmt.Errorf("%s rollback: %v; what it printed stands above", binary, end)
 		}
 	}
-	if err == nil {
-		if now := node.ReadHeights(h.Home, h.Settings).Committed; now.Err == nil && now.Height != s.Plan.Height-1 {
-			err = fmt.Errorf("%s rollback: the application is at height %d then, and %d was wanted", binary, now.Height, s.Plan.Height-1)
-		}
+	if now := node.ReadHeights(h.Home, h.Settings).Committed; now.Err == nil && now.Height != s.Plan.Height-1 {
+		return fmt.Errorf("%s rollback: the application is at height %d then, and %d was wanted", binary, now.Height, s.Plan.Height-1)
 	}
-	if err == nil {
-		return nil
-	}
-	if _, undoErr := h.Go(context.WithoutCancel(ctx), s, Way{Case: "back to where the rollback began", Restore: &before}, log, nil); undoErr != nil {
-		return errors.Join(err, fmt.Errorf("the data can't be brought back: %w; it is in snapshot %s", undoErr, before.ID))
-	}
-	return fmt.Errorf("%w; the data is as it was before", err)
+	return nil
 }

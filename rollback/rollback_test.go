@@ -66,6 +66,7 @@ func upgraded(t *testing.T) Home {
 	write(t, filepath.Join(dir, "data/application.db/000001.ldb"), "table")
 	write(t, filepath.Join(dir, "data/application.db/000003.log"), "old log")
 	write(t, filepath.Join(dir, "data/gone.json"), "{}")
+	write(t, filepath.Join(dir, "data/cs.wal/wal"), "old votes")
 	write(t, filepath.Join(dir, "wasm/state/x"), "old code")
 	write(t, filepath.Join(dir, "config/app.toml"), "old = true\n")
 	write(t, filepath.Join(dir, "config/config.toml"), "same = true\n")
@@ -82,6 +83,8 @@ func upgraded(t *testing.T) Home {
 	check(t, os.Remove(filepath.Join(dir, "data/gone.json")))
 	write(t, filepath.Join(dir, "data/application.db/000003.log"), "new log")
 	write(t, filepath.Join(dir, "data/application.db/000004.ldb"), "new table")
+	write(t, filepath.Join(dir, "data/cs.wal/wal.000"), "full piece")
+	write(t, filepath.Join(dir, "data/cs.wal/wal"), "new votes")
 	write(t, filepath.Join(dir, "wasm/state/x"), "new code")
 	write(t, filepath.Join(dir, "config/app.toml"), "new = true\n")
 	check(t, upgrade.WriteHeight(home, upgrade.HeightRecord{Committed: 98, At: time.Now()}))
@@ -123,7 +126,8 @@ func checkBack(t *testing.T, h Home, corrected string) {
 	for path, want := range map[string]string{
 		"data/application.db/000001.ldb": "table", "data/application.db/000003.log": "old log", "data/application.db/000004.ldb": "",
 		"data/gone.json": "{}", "wasm/state/x": "old code", "config/app.toml": "old = true\n", "config/config.toml": "same = true\n",
-		"data/priv_validator_state.json":           `{"height":"100","round":0,"step":3}`,
+		"data/priv_validator_state.json": `{"height":"100","round":0,"step":3}`,
+		"data/cs.wal/wal":                "new votes", "data/cs.wal/wal.000": "full piece", // with the sign state that they belong to
 		"data/upgrade-info.json":                   string(v2.File()),
 		"cosmovisor/upgrades/v2/upgrade-info.json": "", "cosmovisor/upgrades/v2/bin/noded": corrected,
 		"cosmovisor/.solstice/rollback.json": "",
@@ -233,6 +237,29 @@ func TestCutAnywhere(t *testing.T) {
 			t.Logf("cut after %d of %d actions", n, len(actions))
 			return
 		}
+	}
+}
+
+// TestVotesOfTheSnapshot: where the validator has signed nothing since, and on a node that signs nothing, everything is that
+// of the snapshot.
+func TestVotesOfTheSnapshot(t *testing.T) {
+	for name, change := range map[string]func(Home){
+		"signed-nothing-since": func(h Home) { write(t, h.Settings.StateFile, `{"height":"99","round":0,"step":3}`) },
+		"no-validator":         func(h Home) { check(t, os.Remove(h.Settings.KeyFile)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := upgraded(t)
+			change(h)
+			sight, way := h.way(t, Wish{})
+			_, err := h.Go(t.Context(), sight, way, slog.New(slog.DiscardHandler), nil)
+			check(t, err)
+			if got := read(t, filepath.Join(h.Dir, "data/cs.wal/wal")); got != "old votes" {
+				t.Errorf("WAL: %q", got)
+			}
+			if got := read(t, filepath.Join(h.Dir, "data/cs.wal/wal.000")); got != "" {
+				t.Errorf("piece of the WAL: %q", got)
+			}
+		})
 	}
 }
 

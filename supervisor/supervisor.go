@@ -353,11 +353,13 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	cmd.Dir = s.Home.Root()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.nodeLock}
-	s.planAt, s.written, s.heard, s.asking = watch.StampOf(s.Home.PlanFile()), false, upgrade.Height{}, nil
+	s.planAt, s.written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
 	process, err := child.Start(cmd, syscall.SIGTERM)
 	if err != nil {
 		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
 	}
+	s.recordHeight() // of the node before: it may be the last that is known for long
+	s.heard = upgrade.Height{}
 	s.process, s.ended, s.last = process, process.Done(), nil
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)

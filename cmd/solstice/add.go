@@ -18,6 +18,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/rollback"
 	"solstice/supervisor"
 	"solstice/upgrade"
 )
@@ -232,17 +233,8 @@ func ejectCommand(configPath *string) *cobra.Command {
 		Long: `Make ready for going back to Cosmovisor. The plans that you added with a height are written where Cosmovisor keeps them,
 and the current link is made absolute, which every version of it can follow. Everything else is as it needs it anyway.`,
 		Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadChecked(*configPath)
-			if err != nil {
-				return err
-			}
-			home, err := c.hold(cmd)
-			if err != nil {
-				return err
-			}
-			defer home.release()
-			plans, err := upgrade.Eject(home.Home.Home)
+		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, _ []string) error {
+			plans, err := upgrade.Eject(home.Home)
 			if err != nil {
 				return err
 			}
@@ -252,6 +244,6 @@ and the current link is made absolute, which every version of it can follow. Eve
 			}
 			fmt.Fprintln(w, "ready for Cosmovisor:", home.Root())
 			return nil
-		},
+		}),
 	}
 }

@@ -20,29 +20,52 @@ import (
 	"solstice/supervisor"
 )
 
-// stopped is a home that a command holds: no supervisor and no node is on it until release is called.
-type stopped struct {
-	rollback.Home
-	release func()
+// onStopped is a command on a home whose node is stopped: no supervisor and no node is on it until the command ends. What a
+// cut-off restore or rollback has left to do is done first, unless the command is a dry run, which is refused then.
+func onStopped(configPath *string, command func(cmd *cobra.Command, home rollback.Home, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := loadChecked(*configPath)
+		if err != nil {
+			return err
+		}
+		home := c.look()
+		release, err := hold(home.Home)
+		if err != nil {
+			return err
+		}
+		defer release()
+		before := finishRestore
+		if dryRun, err := cmd.Flags().GetBool("dry-run"); err == nil && dryRun {
+			before = refuseHalfRestored
+		}
+		if err := before(cmd, home.Home); err != nil {
+			return err
+		}
+		return command(cmd, home, args)
+	}
 }
 
-// hold takes the home for a command. It is refused while a supervisor or a node is there. What a cut-off restore or
-// rollback has left to do is done first.
-func (c *Config) hold(cmd *cobra.Command) (*stopped, error) {
-	h := c.look()
-	release, err := supervisor.Hold(h.Home)
+// hold keeps supervisors and nodes away. It is refused while one is there, under solstice or not.
+func hold(home solstice.Home) (release func(), err error) {
+	release, err = supervisor.Hold(home)
 	if err != nil {
 		return nil, err
 	}
-	what, err := rollback.Finish(h.Home)
-	if what != "" && err == nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "finished what was begun and cut off:", what)
-	}
-	if err != nil {
+	if err := (snapshot.Store{Home: home}).InUse(); err != nil {
 		release()
 		return nil, err
 	}
-	return &stopped{h, release}, nil
+	return release, nil
+}
+
+func refuseHalfRestored(_ *cobra.Command, home solstice.Home) error { return rollback.Whole(home) }
+
+func finishRestore(cmd *cobra.Command, home solstice.Home) error {
+	what, err := rollback.Finish(home)
+	if what != "" && err == nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "finished what was begun and cut off:", what)
+	}
+	return err
 }
 
 // look is the home for a command that only reads.

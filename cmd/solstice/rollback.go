@@ -27,16 +27,7 @@ The data is restored from the snapshot that was taken before the upgrade, if it 
 or with --chain, committed blocks are undone with the chain's own rollback command. What is replaced is moved aside. The sign
 state is never lowered.`,
 		Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadChecked(*configPath)
-			if err != nil {
-				return err
-			}
-			home, err := c.hold(cmd)
-			if err != nil {
-				return err
-			}
-			defer home.release()
+		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, _ []string) error {
 			sight, err := home.Look(cmd.Context())
 			if err != nil {
 				return err
@@ -48,8 +39,8 @@ state is never lowered.`,
 				}
 				return err
 			}
-			return consent.walk(cmd, home.Home, sight, way)
-		},
+			return consent.walk(cmd, home, sight, way)
+		}),
 	}
 	cmd.Flags().StringVar(&wish.Binary, "binary", "", "the corrected binary for the plan, a `file`")
 	cmd.Flags().BoolVar(&wish.Skip, "skip", false, "the network decided not to carry the plan out")
@@ -67,16 +58,7 @@ func snapshotRestoreCommand(configPath *string) *cobra.Command {
 goes to the binary that the snapshot was taken under, and the sign state stays where it is: a validator never goes below what
 it has signed. The snapshot stays too. To take an upgrade back, see solstice rollback.`,
 		Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := loadChecked(*configPath)
-			if err != nil {
-				return err
-			}
-			home, err := c.hold(cmd)
-			if err != nil {
-				return err
-			}
-			defer home.release()
+		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, args []string) error {
 			one, err := home.Snapshots.Find(args[0])
 			if err != nil {
 				return err
@@ -85,8 +67,8 @@ it has signed. The snapshot stays too. To take an upgrade back, see solstice rol
 			if err != nil {
 				return err
 			}
-			return consent.walk(cmd, home.Home, sight, rollback.ToSnapshot(sight, one))
-		},
+			return consent.walk(cmd, home, sight, rollback.ToSnapshot(sight, one))
+		}),
 	}
 	consent.flags(cmd)
 	return cmd

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -170,11 +169,8 @@ func execute(home solstice.Home, args []string) error {
 	if err := artifact.MakeExecutable(binary); err != nil {
 		return err
 	}
-	if what, err := rollback.Pending(home); err != nil || what != "" {
-		return errors.Join(err, &solstice.RefusedError{
-			Reason: "a restore was cut off, and the home is half-way: " + what,
-			Hint:   "the next start finishes it, and so does the command that was cut off",
-		})
+	if err := rollback.Whole(home); err != nil {
+		return err
 	}
 	if resetsSigned(args) {
 		settings := node.ReadSettings(home, args, os.Getenv)

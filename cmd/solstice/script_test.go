@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -9,11 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/syndtr/goleveldb/leveldb"
 
 	"solstice/api"
 	"solstice/internal/testnode"
@@ -38,6 +42,7 @@ const raceOption = "GORACE=atexit_sleep_ms=0"
 //	await FILE REGEXP   waits until the file has a line that matches
 //	status-says REGEXP  waits until the running solstice's status has a line that matches
 //	freeport NAME       sets NAME to a port that is free
+//	application HEIGHT  makes the application.db of a node that has committed a height
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
@@ -63,6 +68,7 @@ func TestScript(t *testing.T) {
 			"node":        placeNode,
 			"await":       waitFor,
 			"freeport":    freePort,
+			"application": applicationAt,
 			"status-says": statusSays,
 		},
 	})
@@ -115,6 +121,16 @@ func statusSays(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("the status never said %s:\n%s", args[0], text.String())
+}
+
+// applicationAt makes the home's application.db, one of goleveldb, that has committed a height.
+func applicationAt(ts *testscript.TestScript, _ bool, args []string) {
+	height, err := strconv.ParseUint(args[0], 10, 63)
+	ts.Check(err)
+	db, err := leveldb.OpenFile(ts.MkAbs("home/data/application.db"), nil)
+	ts.Check(err)
+	latest := binary.AppendUvarint([]byte{1 << 3}, height) // a protobuf Int64Value, as the SDK's rootmulti store writes it
+	ts.Check(errors.Join(db.Put([]byte("s/latest"), latest, nil), db.Close()))
 }
 
 func freePort(ts *testscript.TestScript, _ bool, args []string) {

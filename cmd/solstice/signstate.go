@@ -11,7 +11,6 @@ import (
 	"solstice"
 	"solstice/rollback"
 	"solstice/signstate"
-	"solstice/supervisor"
 )
 
 func signStateCommand(configPath *string) *cobra.Command {
@@ -34,16 +33,7 @@ never be undone. solstice sign-state raise brings the file up to the mark; nothi
 		Use:   "raise",
 		Short: "Bring the stopped node's sign state up to the mark",
 		Args:  usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadChecked(*configPath)
-			if err != nil {
-				return err
-			}
-			home, err := c.hold(cmd)
-			if err != nil {
-				return err
-			}
-			defer home.release()
+		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, _ []string) error {
 			from, to, err := home.Signs.RaiseFile()
 			if err != nil {
 				return err
@@ -54,7 +44,7 @@ never be undone. solstice sign-state raise brings the file up to the mark; nothi
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Raised from %s to %s: %s\n", from, to, home.Signs.StateFile)
 			return nil
-		},
+		}),
 	})
 	return cmd
 }
@@ -115,7 +105,7 @@ func resetsSigned(args []string) bool {
 
 // keepMark raises the mark before the sign state is thrown away, and says what follows. It is refused while a node runs.
 func keepMark(home solstice.Home, guard *signstate.Guard, say func(string)) error {
-	release, err := supervisor.Hold(home)
+	release, err := hold(home)
 	if err != nil {
 		return err
 	}

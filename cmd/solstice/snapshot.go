@@ -45,7 +45,7 @@ func snapshotCreateCommand(configPath *string) *cobra.Command {
 		Short: "Take a snapshot of a stopped node",
 		Long:  `Take a snapshot of a stopped node. It is kept until you delete it. NAME, manual if it is not given, begins its ID.`,
 		Args:  usage(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, args []string) error {
 			name := "manual"
 			if len(args) == 1 {
 				name = args[0]
@@ -53,19 +53,10 @@ func snapshotCreateCommand(configPath *string) *cobra.Command {
 			if !snapshotName.MatchString(name) {
 				return &solstice.RefusedError{Reason: fmt.Sprintf("%q can't begin an ID: letters, digits, dots, dashes and underscores can, up to 64", name)}
 			}
-			c, err := loadChecked(*configPath)
-			if err != nil {
-				return err
-			}
-			home, err := c.hold(cmd)
-			if err != nil {
-				return err
-			}
-			defer home.release()
 			if _, err := os.Stat(home.Data()); err != nil {
 				return &solstice.RefusedError{Reason: "there is nothing to take a snapshot of: " + err.Error()}
 			}
-			label, err := labelOf(home.Home)
+			label, err := labelOf(home)
 			if err != nil {
 				return err
 			}
@@ -88,7 +79,7 @@ func snapshotCreateCommand(configPath *string) *cobra.Command {
 				fmt.Fprintf(w, "It lies near the data, and goes to %s while the node runs under solstice run\n", home.Snapshots.Dir)
 			}
 			return nil
-		},
+		}),
 	}
 }
 

@@ -26,11 +26,9 @@ import (
 // TestRollback takes upgrades back, on both databases.
 //
 // Of three validators, without any of which there is no block, one has a v2 that panics half-way through its migration. It
-// goes back and upgrades with the right v2. A full node goes back from beyond the upgrade. Both end with the blocks and the
-// state of those that never failed, and nobody has signed anything twice.
-//
-// A validator that goes back from beyond the upgrade is in TestValidatorDownOverUpgrade, among four: it has lost its votes of the
-// height that it was stopped at, and can't give them again, so that three would wait for it at that height for ever.
+// goes back and upgrades with the right v2. A full node goes back from beyond the upgrade, and then that validator does,
+// killed between its two votes on a block. All end with the blocks and the state of those that never failed, and nobody has
+// signed anything twice.
 func TestRollback(t *testing.T) {
 	for _, backend := range []string{"goleveldb", "pebbledb"} {
 		t.Run(backend, func(t *testing.T) {
@@ -116,7 +114,21 @@ func testRollback(t *testing.T, backend string) {
 	full.says("as they were", "snapshot", "verify", "--deep")
 	failing.says("as they were, by content", "snapshot", "verify", "--deep") // once more, after some blocks
 	failing.checkKept("upgrade confirmed", 2, 1)
-	checkSignedOnce(t, fullCtx, nodes, failing, last+3)
+
+	t.Log("a validator that the others wait for undoes what it has committed")
+	cut := failing.killAfterPrevote(fullCtx)
+	failing.says("if the chain stands still there, start it once more", "rollback", "--binary", built.chain.V2, "--yes")
+	failing.checkBack(backend, plan)
+	failingCtx = failing.start(ctx)
+	failing.checkUpgraded(failingCtx, plan)
+	// The others can't do without its votes at that height. It finds them in its WAL, which CometBFT reads at a start only.
+	check(t, failing.Node.WaitHeight(failingCtx, cut-1))
+	failing.stop()
+	failingCtx = failing.start(ctx)
+	last, err = nodes[1].Node.AppHeight(failingCtx)
+	check(t, err)
+	checkSame(t, failingCtx, nodes, last+5)
+	checkSignedOnce(t, failingCtx, nodes, failing, last+5)
 	for _, n := range nodes {
 		n.stop()
 	}
@@ -455,6 +467,20 @@ func (n *node) watchSigned() {
 		close(done)
 		wait.Wait()
 	})
+}
+
+// killAfterPrevote kills solstice and its node when the validator has given its prevote on a block, and not its precommit. It
+// returns the block's height.
+func (n *node) killAfterPrevote(ctx context.Context) int64 {
+	n.t.Helper()
+	for ctx.Err() == nil {
+		if state, err := n.Node.SignState(); err == nil && state.Step == 2 {
+			check(n.t, n.process.KillAll())
+			return state.Height
+		}
+	}
+	n.t.Fatal(context.Cause(ctx))
+	return 0
 }
 
 // signs waits until a block that is still to come has a signature of the validator, and returns the height of the block
