@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -208,24 +209,31 @@ func (t *taker) dir(from, to, rel, rule string) error {
 	return keep(to, info)
 }
 
-// statAhead yields the entries with what a stat(2) of them says already read, while those before them are linked.
+// statAhead yields the entries with what a stat(2) of them says already read: some hundreds of them while those before them
+// are linked.
 func statAhead(entries []fs.DirEntry) iter.Seq[fs.DirEntry] {
 	return func(yield func(fs.DirEntry) bool) {
-		ready, enough := make(chan fs.DirEntry, 64), make(chan struct{})
+		ready, enough := make(chan []stated, 1), make(chan struct{})
 		defer close(enough)
 		go func() {
 			defer close(ready)
-			for _, e := range entries {
+			for some := range slices.Chunk(entries, 256) {
+				read := make([]stated, len(some))
+				for i, e := range some {
+					read[i] = statEntry(e)
+				}
 				select {
-				case ready <- statEntry(e):
+				case ready <- read:
 				case <-enough:
 					return
 				}
 			}
 		}()
-		for e := range ready {
-			if !yield(e) {
-				return
+		for some := range ready {
+			for _, e := range some {
+				if !yield(e) {
+					return
+				}
 			}
 		}
 	}
