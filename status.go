@@ -17,6 +17,8 @@ type Status struct {
 	Binary     Binary      `json:"binary"`
 	Height     *Height     `json:"height,omitempty"` // absent when it was never known
 	Pending    []Pending   `json:"pending"`
+	Coming     []Coming    `json:"coming,omitempty"`  // what is ahead, pending or not; only with the chain's own word
+	Unseen     string      `json:"unseen,omitempty"`  // why the chain's word is missing, or a part of it
 	Waiting    string      `json:"waiting,omitempty"` // why a due plan is not carried out, or what the plan file's fault is
 	Doing      *Doing      `json:"doing,omitempty"`   // absent unless an upgrade is under way
 	Copying    *Copying    `json:"copying,omitempty"` // absent unless a snapshot is on its way to another disk
@@ -58,6 +60,30 @@ type Pending struct {
 	Origin string `json:"origin"` // plan file or operator
 	Binary Binary `json:"binary"`
 }
+
+// Coming is an upgrade that is ahead, as the chain, the plan file or the operator says.
+type Coming struct {
+	Name        string    `json:"name,omitempty"`
+	Height      int64     `json:"height,omitempty"`
+	Stage       string    `json:"stage"`
+	Proposal    uint64    `json:"proposal,omitempty"` // of governance
+	Title       string    `json:"title,omitempty"`
+	Cancels     bool      `json:"cancels,omitempty"` // the proposal is to cancel it
+	Ends        time.Time `json:"ends,omitzero"`     // of the deposit or voting period
+	Blocks      int64     `json:"blocks"`            // ahead; 0: due, or the height is not known
+	Expected    time.Time `json:"expected,omitzero"` // zero: the pace of the chain is not known
+	Uncertainty Seconds   `json:"uncertainty,omitempty"`
+	Offered     []string  `json:"offered,omitempty"` // the platforms that its info has a binary for, or where its info is
+	Binary      Binary    `json:"binary"`
+}
+
+// Stages of what is coming, besides deposit and voting.
+const (
+	StageScheduled = "scheduled" // by the chain
+	StageDue       = "due"       // its height has come
+	StageOperator  = "operator"  // the operator's plan
+	StageFile      = "plan file" // it stands in the plan file, and the chain does not confirm it
+)
 
 // Doing is the step that an upgrade is at.
 type Doing struct {

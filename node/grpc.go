@@ -1,12 +1,8 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -14,27 +10,11 @@ import (
 // latestBlock returns the height of cosmos.base.tendermint.v1beta1.Service/GetLatestBlock, which every SDK since
 // v0.40 has. A block can be many megabytes; its height stands at the front, and no more is read.
 func (e *endpoint) latestBlock(ctx context.Context) (int64, error) {
-	url := e.base + "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock"
-	emptyMessage := make([]byte, 5) // not compressed, length 0
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(emptyMessage))
+	content, err := e.unary(ctx, "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock", nil, 16<<10, false)
 	if err != nil {
 		return 0, err
 	}
-	req.Header.Set("Content-Type", "application/grpc")
-	req.Header.Set("TE", "trailers")
-	resp, err := e.http.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if status := resp.Header.Get("Grpc-Status"); status != "" && status != "0" {
-		return 0, fmt.Errorf("GetLatestBlock: status %.20s: %.200s", status, resp.Header.Get("Grpc-Message"))
-	}
-	content, err := io.ReadAll(io.LimitReader(resp.Body, 16<<10))
-	if len(content) < 5 {
-		return 0, errors.Join(errors.New("GetLatestBlock: the answer has no message"), err)
-	}
-	return parseLatestBlock(content[5:])
+	return parseLatestBlock(content)
 }
 
 // parseLatestBlock finds the height in the front of a GetLatestBlockResponse: field 2 (block) or 3 (sdk_block), in

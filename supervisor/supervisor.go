@@ -26,15 +26,19 @@ import (
 	"solstice/artifact"
 	"solstice/internal/child"
 	"solstice/internal/durable"
+	"solstice/node"
 	"solstice/rollback"
 	"solstice/signstate"
 	"solstice/upgrade"
 	"solstice/watch"
 )
 
-// Node is who tells the height of a running node.
+// Node is who answers for a running node: node.Client.
 type Node interface {
 	Committed(ctx context.Context) (int64, error)
+	Plan(ctx context.Context) (plan solstice.Plan, scheduled bool, err error)
+	Proposals(ctx context.Context) ([]node.Proposal, error)
+	Pace(ctx context.Context) (node.Pace, error)
 }
 
 // Supervisor supervises the node of one home. Fill in the exported fields, then call Run once.
@@ -86,7 +90,8 @@ type Supervisor struct {
 	view    atomic.Pointer[view]
 	doing   atomic.Pointer[solstice.Doing]
 	copying atomic.Pointer[solstice.Copying]
-	signs   sync.Mutex // of Signs, which the loop, an upgrade and keepSigns use
+	ahead   atomic.Pointer[Outlook] // by the scout
+	signs   sync.Mutex              // of Signs, which the loop, an upgrade and keepSigns use
 }
 
 const (
@@ -144,6 +149,8 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	defer stopSigns()
 	s.keeper = s.startKeeper()
 	defer s.keeper.stop()
+	stopScout := s.startScout()
+	defer stopScout()
 	return s.loop(plan.Hints(), manual.Hints())
 }
 

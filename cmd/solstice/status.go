@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -78,6 +79,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	if len(s.Pending) == 0 {
 		row("pending", "nothing")
 	}
+	for i, c := range notPending(s) {
+		row(once("coming", i), "%s: %s; binary in %s", nameOf(c), strings.Join(nonEmpty(describeStage(c), describeExpected(c)), ", "), describeBinary(c.Binary))
+	}
 	if s.Waiting != "" {
 		row("waiting", "%s", s.Waiting)
 	}
@@ -95,6 +99,17 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("", "  its steps: %s", describeSteps(last[len(last)-1].Steps))
 	}
 	return w.Flush()
+}
+
+// notPending is what is ahead and not pending yet.
+func notPending(s solstice.Status) []solstice.Coming {
+	return slices.DeleteFunc(slices.Clone(s.Coming), func(c solstice.Coming) bool {
+		return slices.ContainsFunc(s.Pending, func(p solstice.Pending) bool { return p.Name == c.Name && p.Height == c.Height })
+	})
+}
+
+func nonEmpty(texts ...string) []string {
+	return slices.DeleteFunc(texts, func(text string) bool { return text == "" })
 }
 
 func once(label string, i int) string {

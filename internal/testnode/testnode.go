@@ -37,6 +37,7 @@ type Script struct {
 	Fail       map[string]int `json:"fail"`        // by version, the code to end with right at the start
 	StopAt     int64          `json:"stop_at"`     // the height at which it ends by itself, with StopCode
 	StopCode   int            `json:"stop_code"`
+	Proposals  []Proposal     `json:"proposals"`
 }
 
 // Plan is one upgrade of the script.
@@ -46,6 +47,9 @@ type Plan struct {
 	Info   string `json:"info,omitempty"`
 	// Manual says that the chain doesn't know of it: the old binary runs on past the height.
 	Manual bool `json:"manual,omitempty"`
+	// From is the height at which the chain schedules it, Until that at which it is cancelled; 0: never.
+	From  int64 `json:"from,omitempty"`
+	Until int64 `json:"until,omitempty"`
 }
 
 // WrongBinary is the exit code of a binary that was started at a height that is not its own, TwoNodes of one that
@@ -234,7 +238,7 @@ func (n *running) open(args []string) error {
 		return exitError{code, fmt.Sprintf("fail with %d", code)}
 	}
 	if laddr, ok := node.Flag(args, "rpc.laddr"); ok {
-		go http.ListenAndServe(strings.TrimPrefix(laddr, "tcp://"), http.HandlerFunc(n.abciInfo))
+		go http.ListenAndServe(strings.TrimPrefix(laddr, "tcp://"), http.HandlerFunc(n.rpc))
 	}
 	return nil
 }
@@ -246,7 +250,7 @@ func (n *running) checkBinary() error {
 		switch {
 		case n.own > i && n.height < p.Height-1:
 			return exitError{WrongBinary, fmt.Sprintf("WRONG BINARY: too early at %d for %s at %d", n.height, p.Name, p.Height)}
-		case n.own <= i && n.height >= p.Height && !p.Manual:
+		case n.own <= i && n.height >= p.Height && !p.Manual && p.Until == 0:
 			return exitError{WrongBinary, fmt.Sprintf("WRONG BINARY: too old at %d for %s at %d", n.height, p.Name, p.Height)}
 		}
 	}
@@ -315,11 +319,6 @@ func (n *running) sign() error {
 	return errors.Join(err, f.Close())
 }
 
-func (n *running) abciInfo(w http.ResponseWriter, r *http.Request) {
-	height, _ := os.ReadFile(filepath.Join(n.home, "data", "height"))
-	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"last_block_height":%q}}}`, strings.TrimSpace(string(height)))
-}
-
 // run makes blocks until it is stopped or halts.
 func (n *running) run(signals <-chan os.Signal) int {
 	blocks := time.NewTicker(n.script.BlockTime)
@@ -339,7 +338,7 @@ func (n *running) run(signals <-chan os.Signal) int {
 			if err := n.sign(); err != nil {
 				return n.fail(err)
 			}
-			i := slices.IndexFunc(n.script.Plans, func(p Plan) bool { return p.Height == n.height+1 && !p.Manual })
+			i := slices.IndexFunc(n.script.Plans, func(p Plan) bool { return p.Height == n.height+1 && !p.Manual && p.Until == 0 })
 			if i >= n.own {
 				if code := n.halt(n.script.Plans[i]); code >= 0 {
 					return code

@@ -67,7 +67,9 @@ func TestUpgrades(t *testing.T) {
 	validator.run("init", built.chain.V1)
 	validator.run("add-upgrade", "v2", built.chain.V2)
 	ctx = validator.start(ctx)
+	ahead := validator.watchAhead(ctx)
 	v2 := validator.upgradeByGovernance(ctx, nw, built.chain.V1, "v2")
+	checkAhead(t, ahead(), v2)
 	validator.checkEntry(ctx, "v2:")
 
 	validator.run("add-upgrade", "v3", built.chain.V3)
@@ -295,6 +297,38 @@ func (n *node) upgradeByGovernance(ctx context.Context, nw *network.Network, cha
 	plan := schedule(n.t, ctx, nw, chain, name)
 	n.checkUpgraded(ctx, plan)
 	return plan
+}
+
+// watchAhead asks solstice again and again what is ahead, and returns all that it said.
+func (n *node) watchAhead(ctx context.Context) (said func() string) {
+	ctx, stop := context.WithCancel(ctx)
+	var out strings.Builder
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			text, _ := n.Run(ctx, "plan")
+			out.WriteString(text)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	return func() string {
+		stop()
+		<-done
+		return out.String()
+	}
+}
+
+// checkAhead: a plan was seen in its voting period, then scheduled with a time to come, and then it was behind.
+func checkAhead(t *testing.T, said string, plan network.Plan) {
+	t.Helper()
+	name := regexp.QuoteMeta(fmt.Sprintf("%s at height %d", plan.Name, plan.Height))
+	want := regexp.MustCompile(`(?s)` + name + `\n  stands +proposal \d+ "[^"]*" in voting, ends in \ds, .*` +
+		name + `\n  stands +scheduled by the chain\n  blocks ahead +\d+\n  expected +in \d+s, at \S+, give or take \d+s\n  binary +upgrades/` + plan.Name + `\n.*` +
+		`No upgrade is ahead\.\n`)
+	if !want.MatchString(said) {
+		t.Errorf("what was ahead, again and again: %s\nwant %s", said, want)
+	}
 }
 
 // checkUpgraded waits until these upgrades are confirmed, checks what they have left behind, and that the chain goes on.

@@ -1,0 +1,134 @@
+package supervisor
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"solstice"
+	"solstice/node"
+)
+
+const (
+	scoutEvery     = 30 * time.Second // how often the chain is asked for its plan
+	scoutFirst     = time.Second      // the same until it answers for the first time after a start
+	scoutProposals = 5 * time.Minute  // how often it is asked for its proposals
+	scoutQuiet     = time.Minute      // how close to a plan's height no proposals are asked for
+)
+
+// startScout asks the chain, beside the loop, what comes. It asks while the node runs and no upgrade is under way, one
+// question after the other, and has no part in what is decided.
+func (s *Supervisor) startScout() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		var proposalsAt time.Time
+		pause := scoutFirst
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			if s.view.Load().State != "running" {
+				pause = scoutFirst
+				continue
+			}
+			var before Outlook
+			if last := s.ahead.Load(); last != nil {
+				before = *last
+			}
+			now := before
+			now.ask(ctx, s.Node)
+			if now.Fault == nil && time.Since(proposalsAt) >= scoutProposals && !now.near() {
+				now.askProposals(ctx, s.Node)
+				proposalsAt = time.Now()
+			}
+			if ctx.Err() != nil || s.view.Load().State != "running" {
+				continue // it was stopped in the middle of the question
+			}
+			s.ahead.Store(&now)
+			s.tellAhead(before, now)
+			pause = now.pause()
+			if now.Fault != nil && !noAddress(now.Fault) && time.Since(s.view.Load().Node.Since) < scoutEvery {
+				pause = scoutFirst // its RPC is not up yet
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wait.Wait()
+	}
+}
+
+// pause is how soon the chain is asked again: a plan can be cancelled until the last block before it.
+func (o Outlook) pause() time.Duration {
+	if o.Plan == nil {
+		return scoutEvery
+	}
+	at, _, ok := o.Pace.At(o.Plan.Height)
+	if !ok {
+		return scoutEvery
+	}
+	return min(max(time.Until(at)/10, scoutFirst), scoutEvery)
+}
+
+// near says whether the scheduled plan is so close that nobody else should keep the node busy.
+func (o Outlook) near() bool {
+	if o.Plan == nil {
+		return false
+	}
+	at, _, ok := o.Pace.At(o.Plan.Height)
+	return !ok || time.Until(at) < scoutQuiet
+}
+
+// tellAhead says what has changed.
+func (s *Supervisor) tellAhead(before, now Outlook) {
+	switch {
+	case noAddress(now.Fault):
+		return
+	case now.Fault != nil:
+		if before.Asked.IsZero() || before.Fault == nil {
+			s.Log.Info("the chain does not say what comes; it is asked again", "err", now.Fault)
+		}
+		return
+	case before.Fault != nil:
+		s.Log.Info("the chain says again what comes")
+	}
+	was, is := before.Plan, now.Plan
+	switch {
+	case is != nil && (was == nil || !was.Is(*is)):
+		values := []any{"plan", is.Name, "height", is.Height, "blocks ahead", is.Height - now.Pace.Height}
+		if at, uncertainty, ok := now.Pace.At(is.Height); ok {
+			values = append(values, "expected", at.Round(time.Second), "give or take", uncertainty.Round(time.Second))
+		}
+		if was != nil {
+			values = append(values, "in place of", was.String())
+		}
+		s.Log.Info("upgrade scheduled", values...)
+	case is == nil && was != nil && now.Pace.Height < was.Height-1:
+		s.Log.Warn("the scheduled upgrade was cancelled", "plan", was.Name, "height", was.Height)
+	}
+	for _, p := range now.Proposals {
+		if !slices.ContainsFunc(before.Proposals, func(old node.Proposal) bool { return old.ID == p.ID && old.Status == p.Status }) {
+			s.Log.Info("proposal about an upgrade", "proposal", p.ID, "title", p.Title, "plan", planOf(p), "status", p.Status, "ends", p.Ends.Round(time.Second))
+		}
+	}
+}
+
+func planOf(p node.Proposal) string {
+	if n := len(p.Plans); n > 0 {
+		return p.Plans[n-1].String()
+	}
+	return "cancels the scheduled one"
+}
+
+// addAhead enters what the scout has seen into a status.
+func (s *Supervisor) addAhead(status *solstice.Status) {
+	var o Outlook
+	if last := s.ahead.Load(); last != nil {
+		o = *last
+	}
+	o.AddTo(status, s.Home)
+}
