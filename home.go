@@ -76,6 +76,12 @@ type Started struct {
 // RollbackFile says what a restore or a rollback that was cut off has left to do.
 func (h Home) RollbackFile() string { return filepath.Join(h.StateDir, "rollback.json") }
 
+// DownloadDir holds what is downloaded until it is whole.
+func (h Home) DownloadDir() string { return filepath.Join(h.StateDir, "downloads") }
+
+// PreparedFile says where the binaries that were downloaded came from, one JSON document a line.
+func (h Home) PreparedFile() string { return filepath.Join(h.StateDir, "prepared.jsonl") }
+
 // Socket is where a running supervisor answers.
 func (h Home) Socket() string { return filepath.Join(h.StateDir, "control.sock") }
 

@@ -8,21 +8,22 @@ import (
 // Status is everything that Solstice knows about a home. The command line, the control socket and every
 // later interface show this one model. Times are RFC 3339, durations are seconds.
 type Status struct {
-	Version    string      `json:"version"` // of the solstice that answers
-	Home       string      `json:"home"`
-	NodeHome   string      `json:"node_home"`
-	Name       string      `json:"name"`
-	Supervisor *Supervisor `json:"supervisor,omitempty"` // absent when none runs
-	Node       *Process    `json:"node,omitempty"`       // absent when none runs
-	Binary     Binary      `json:"binary"`
-	Height     *Height     `json:"height,omitempty"` // absent when it was never known
-	Pending    []Pending   `json:"pending"`
-	Coming     []Coming    `json:"coming,omitempty"`  // what is ahead, pending or not; only with the chain's own word
-	Unseen     string      `json:"unseen,omitempty"`  // why the chain's word is missing, or a part of it
-	Waiting    string      `json:"waiting,omitempty"` // why a due plan is not carried out, or what the plan file's fault is
-	Doing      *Doing      `json:"doing,omitempty"`   // absent unless an upgrade is under way
-	Copying    *Copying    `json:"copying,omitempty"` // absent unless a snapshot is on its way to another disk
-	Upgrades   []Upgrade   `json:"upgrades"`          // oldest first
+	Version     string       `json:"version"` // of the solstice that answers
+	Home        string       `json:"home"`
+	NodeHome    string       `json:"node_home"`
+	Name        string       `json:"name"`
+	Supervisor  *Supervisor  `json:"supervisor,omitempty"` // absent when none runs
+	Node        *Process     `json:"node,omitempty"`       // absent when none runs
+	Binary      Binary       `json:"binary"`
+	Height      *Height      `json:"height,omitempty"` // absent when it was never known
+	Pending     []Pending    `json:"pending"`
+	Coming      []Coming     `json:"coming,omitempty"`      // what is ahead, pending or not; only with the chain's own word
+	Unseen      string       `json:"unseen,omitempty"`      // why the chain's word is missing, or a part of it
+	Waiting     string       `json:"waiting,omitempty"`     // why a due plan is not carried out, or what the plan file's fault is
+	Doing       *Doing       `json:"doing,omitempty"`       // absent unless an upgrade is under way
+	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
+	Downloading *Downloading `json:"downloading,omitempty"` // absent unless a plan's binary is, or could not be
+	Upgrades    []Upgrade    `json:"upgrades"`              // oldest first
 }
 
 // Supervisor is the solstice process that holds the home.
@@ -101,6 +102,15 @@ type Copying struct {
 	Total    int64     `json:"total"` // bytes
 	Since    time.Time `json:"since"`
 	Waiting  string    `json:"waiting,omitempty"` // why it does not go on
+}
+
+// Downloading is a plan's binary on its way here.
+type Downloading struct {
+	Name    string    `json:"name"` // of the plan
+	Done    int64     `json:"done"`
+	Total   int64     `json:"total,omitempty"` // bytes; 0: not known
+	Since   time.Time `json:"since"`
+	Waiting string    `json:"waiting,omitempty"` // why it failed; it is tried again
 }
 
 // Upgrade is the record of one plan that was carried out, or begun.

@@ -362,7 +362,7 @@ func (h Home) undoBlocks(ctx context.Context, s Sight, w Way, log *slog.Logger) 
 	}
 	for i := range runs {
 		cmd := exec.Command(binary, "rollback", "--home", h.Node)
-		cmd.Dir = h.Root()
+		cmd.Dir, cmd.Env = h.Root(), artifact.Environ(binary)
 		// Without --hard the block stays, to be executed again, and one more rollback would do nothing. That is right for
 		// the plan's own block alone: the node stands at its halt then (CometBFT state/rollback.go).
 		if i < runs-1 {

@@ -50,6 +50,9 @@ func (s *Supervisor) startScout() (stop func()) {
 			}
 			s.ahead.Store(&now)
 			s.tellAhead(before, now)
+			if now.Plan != nil {
+				s.wish(*now.Plan)
+			}
 			pause = now.pause()
 			if now.Fault != nil && !noAddress(now.Fault) && time.Since(s.view.Load().Node.Since) < scoutEvery {
 				pause = scoutFirst // its RPC is not up yet

@@ -57,6 +57,8 @@ type Supervisor struct {
 	RestartOnFailure    bool    // a node that dies is started again, with back-off
 	Skip                []int64 // heights after --unsafe-skip-upgrades
 	Upgrade             upgrade.Options
+	Download            bool // the binaries of plans are downloaded, by Fetcher
+	Fetcher             artifact.Fetcher
 	Signs               *signstate.Guard
 	Keep                int // how many snapshots of upgrades are kept
 
@@ -91,7 +93,9 @@ type Supervisor struct {
 	doing   atomic.Pointer[solstice.Doing]
 	copying atomic.Pointer[solstice.Copying]
 	ahead   atomic.Pointer[Outlook] // by the scout
-	signs   sync.Mutex              // of Signs, which the loop, an upgrade and keepSigns use
+	getting atomic.Pointer[solstice.Downloading]
+	wishes  chan solstice.Plan // whose binaries are to be downloaded
+	signs   sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
 }
 
 const (
@@ -149,6 +153,8 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	defer stopSigns()
 	s.keeper = s.startKeeper()
 	defer s.keeper.stop()
+	stopDownloads := s.startDownloads()
+	defer stopDownloads()
 	stopScout := s.startScout()
 	defer stopScout()
 	return s.loop(plan.Hints(), manual.Hints())
@@ -239,6 +245,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		}
 		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: d.Reason, Hint: d.Hint}
 	case upgrade.Wait:
+		s.wish(d.Plan)
 		s.wait(fmt.Sprintf("plan %s is due and waits: %s", d.Plan, d.Reason), d.Hint)
 	case upgrade.CarryOut:
 		return s.carryOut(d, facts)
@@ -247,6 +254,9 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		switch {
 		case s.process != nil:
 			s.probeStaged(facts.Staged)
+			for _, c := range d.Pending {
+				s.wish(c.Plan)
+			}
 			s.lookAgainIn(s.pace(d))
 		case s.last == nil:
 			return s.launch(d, facts)
@@ -356,8 +366,9 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err := artifact.MakeExecutable(binary); err != nil {
 		return s.keepOrRefuse(err)
 	}
+	s.tellChanged(d.Dir)
 	cmd := exec.Command(binary, s.Args...)
-	cmd.Dir = s.Home.Root()
+	cmd.Dir, cmd.Env = s.Home.Root(), artifact.Environ(binary)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.nodeLock}
 	s.planAt, s.written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil

@@ -66,6 +66,7 @@ func (u *Upgrade) preUpgrade(ctx context.Context) error {
 	}
 	for attempt := 0; ; attempt++ {
 		cmd := exec.Command(binary, "pre-upgrade")
+		cmd.Env = artifact.Environ(binary)
 		cmd.Dir = u.Home.Root()
 		end, err := u.hook(ctx, cmd)
 		if err != nil {
@@ -180,7 +181,7 @@ func askHelp(ctx context.Context, binary, dir string) Presence {
 	defer os.RemoveAll(empty)
 	cmd := exec.Command(binary, "pre-upgrade", "--help", "--home", empty)
 	cmd.Dir = empty
-	cmd.Env = append(os.Environ(), "HOME="+empty, "DAEMON_HOME="+empty)
+	cmd.Env = append(artifact.Environ(binary), "HOME="+empty, "DAEMON_HOME="+empty)
 	var output strings.Builder
 	end, err := child.Run(ctx, cmd, probeLimit, func(line string) {
 		if output.Len() < 64<<10 {

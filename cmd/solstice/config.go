@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"solstice"
+	"solstice/artifact"
 	"solstice/node"
 	"solstice/signstate"
 	"solstice/snapshot"
@@ -30,10 +32,10 @@ type Config struct {
 	Home string `env:"DAEMON_HOME"`
 	// Name is the file name of the node's binary. Required.
 	Name string `env:"DAEMON_NAME"`
-	// AllowDownload lets the binary of a plan be downloaded when it is not in place. Downloads are not part of this
-	// version: a missing binary is waited for.
+	// AllowDownload lets the binary of a plan be downloaded, as soon as the chain has scheduled the plan, from where
+	// its info says. Without it, solstice prepare-upgrade does it by hand.
 	AllowDownload bool `env:"DAEMON_ALLOW_DOWNLOAD_BINARIES" default:"false"`
-	// MustHaveChecksum refuses downloads whose address has no checksum.
+	// MustHaveChecksum refuses downloads whose address has no checksum. Without it, one by https needs none.
 	MustHaveChecksum bool `env:"DAEMON_DOWNLOAD_MUST_HAVE_CHECKSUM" default:"false"`
 	// RestartAfterUpgrade starts the new binary after the switch. Without it Solstice ends with 0 there.
 	RestartAfterUpgrade bool `env:"DAEMON_RESTART_AFTER_UPGRADE" default:"true"`
@@ -69,6 +71,8 @@ type Config struct {
 
 	// HaltWait is how long a node that has written its plan file is given to end by itself before it is told to.
 	HaltWait time.Duration `env:"SOLSTICE_HALT_WAIT" default:"0s"`
+	// MaxUnpacked is how many MiB an artifact may become when it is unpacked.
+	MaxUnpacked int `env:"SOLSTICE_MAX_UNPACKED" default:"2048"`
 	// HookTimeout is how long the script and the pre-upgrade command may take.
 	HookTimeout time.Duration `env:"SOLSTICE_HOOK_TIMEOUT" default:"10m"`
 	// RestartOnFailure starts a node again that has ended with an error: after 1s, and after twice as long each time
@@ -305,6 +309,9 @@ func (c *Config) checkNames() (faults []error) {
 	case !filepath.IsAbs(c.Home):
 		faults = append(faults, fmt.Errorf("DAEMON_HOME must be an absolute path, not %q", c.Home))
 	}
+	if c.MaxUnpacked <= 0 {
+		faults = append(faults, fmt.Errorf("SOLSTICE_MAX_UNPACKED must be above 0: %d", c.MaxUnpacked))
+	}
 	if c.KeepSnapshots < 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_KEEP_SNAPSHOTS must not be negative: %d", c.KeepSnapshots))
 	}
@@ -347,6 +354,11 @@ func (c *Config) namedBackupDir() string {
 		return ""
 	}
 	return c.BackupDir
+}
+
+// fetcher gets artifacts as the settings allow.
+func (c *Config) fetcher(log *slog.Logger) artifact.Fetcher {
+	return artifact.Fetcher{MustHaveChecksum: c.MustHaveChecksum, MaxUnpacked: int64(c.MaxUnpacked) << 20, Log: log}
 }
 
 // guard guards what the node with these settings signs.

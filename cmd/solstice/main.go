@@ -90,7 +90,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 	root.PersistentFlags().StringVarP(&configPath, "cosmovisor-config", "c", "", "configuration `file` (default DAEMON_HOME/cosmovisor/solstice.toml, if it exists)")
 	root.AddCommand(
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath),
-		addUpgradeCommand(&configPath), addBatchCommand(&configPath), showUpgradeInfoCommand(&configPath),
+		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
 		ejectCommand(&configPath), versionCommand(&configPath),
 	)

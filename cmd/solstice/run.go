@@ -145,6 +145,7 @@ func supervise(c *Config, args []string) error {
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
 		Skip: skippedHeights(args), Signs: guard(home, settings), Keep: c.KeepSnapshots,
+		Download: c.AllowDownload, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
 			Script: c.Script, MaxRetries: c.PreUpgradeRetries, HookTimeout: c.HookTimeout,
@@ -179,7 +180,7 @@ func execute(home solstice.Home, args []string) error {
 			return err
 		}
 	}
-	err = syscall.Exec(binary, append([]string{binary}, args...), os.Environ())
+	err = syscall.Exec(binary, append([]string{binary}, args...), artifact.Environ(binary))
 	return fmt.Errorf("execute %s: %w", binary, err)
 }
 

@@ -91,6 +91,12 @@ func printStatus(out io.Writer, s solstice.Status) error {
 			row("", "  waits: %s", c.Waiting)
 		}
 	}
+	if d := s.Downloading; d != nil {
+		row("downloading", "the binary of %s: %s of %s", d.Name, size(d.Done), size(d.Total))
+		if d.Waiting != "" {
+			row("", "  failed, and is tried again: %s", d.Waiting)
+		}
+	}
 	last := s.Upgrades[max(len(s.Upgrades)-shownUpgrades, 0):]
 	for i, u := range last {
 		row(once("upgrades", i), "%s", describeUpgrade(u))

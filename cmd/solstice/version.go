@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"solstice/artifact"
 )
 
 func versionCommand(configPath *string) *cobra.Command {
@@ -68,6 +70,7 @@ func appVersion(ctx context.Context, c *Config) (json.RawMessage, error) {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	app := exec.CommandContext(ctx, binary, "version", "--long", "--output", "json")
+	app.Env = artifact.Environ(binary)
 	app.Stdout, app.Stderr, app.WaitDelay = &stdout, &stderr, time.Second
 	err = app.Run()
 	for _, printed := range [][]byte{stdout.Bytes(), stderr.Bytes()} {

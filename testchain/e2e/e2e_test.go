@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -72,8 +75,17 @@ func TestUpgrades(t *testing.T) {
 	checkAhead(t, ahead(), v2)
 	validator.checkEntry(ctx, "v2:")
 
-	validator.run("add-upgrade", "v3", built.chain.V3)
-	v3 := validator.upgradeByGovernance(ctx, nw, built.chain.V2, "v3")
+	// The binary of v3 comes from where its proposal says, while it is voted on.
+	height, err := nw.NextUpgradeHeight(ctx)
+	check(t, err)
+	proposal, err := nw.ProposeUpgrade(ctx, built.chain.V2, "v3", height+12, served(t, built.chain.V3))
+	check(t, err)
+	check(t, nw.Vote(ctx, built.chain.V2, proposal))
+	validator.says("/cosmovisor/upgrades/v3/bin/", "prepare-upgrade", "--proposal", fmt.Sprint(proposal))
+	v3, err := nw.WaitPlan(ctx, "v3")
+	check(t, err)
+	validator.says("There already, nothing was downloaded", "prepare-upgrade")
+	validator.checkUpgraded(ctx, v3)
 	validator.checkEntry(ctx, "v2:") // v3 rewrites the count alone
 
 	full.run("init", built.chain.V1)
@@ -214,6 +226,16 @@ func schedule(t *testing.T, ctx context.Context, nw *network.Network, chain, nam
 	plan, err := nw.WaitPlan(ctx, name)
 	check(t, err)
 	return plan
+}
+
+// served serves a binary over HTTP until the test ends, and returns the info of a plan that names it.
+func served(t *testing.T, binary string) (info string) {
+	t.Helper()
+	content, err := os.ReadFile(binary)
+	check(t, err)
+	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(binary))))
+	t.Cleanup(server.Close)
+	return fmt.Sprintf(`{"binaries":{"any":"%s/%s?checksum=sha256:%x"}}`, server.URL, filepath.Base(binary), sha256.Sum256(content))
 }
 
 // node is a home under solstice in a test.

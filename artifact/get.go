@@ -1,0 +1,90 @@
+package artifact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// Got is a binary that was fetched, compared and unpacked, and is none of the node's yet.
+type Got struct {
+	Path      string   // of the binary
+	Libraries []string // that came with it, to be found beside it
+	Source    Source
+	Checksum  Checksum // that it was compared with; zero: there was none
+}
+
+// names of what lies in the folder of a fetch.
+const (
+	fetchedFile = "artifact"
+	unpackedDir = "unpacked"
+)
+
+// Get gets the binary that a plan's info names for this machine into a folder of the caller's, which holds one fetch at a
+// time: what an earlier one has left there is gone on with. What can't run here is an error.
+func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, error) {
+	source, err := info.For(runtime.GOOS, runtime.GOARCH)
+	if err != nil {
+		return Got{}, err
+	}
+	f.log().Info("getting the binary", "url", source.URL.Redacted())
+	fetched, unpacked := filepath.Join(folder, fetchedFile), filepath.Join(folder, unpackedDir)
+	sum, err := f.Fetch(ctx, source, fetched)
+	if err != nil {
+		return Got{}, err
+	}
+	got := Got{Path: fetched, Source: source, Checksum: sum}
+	if source.Kind != "" {
+		if got.Path, got.Libraries, err = f.unpack(source.Kind, fetched, unpacked, name); err != nil {
+			err = fmt.Errorf("%s: %w", source.URL.Redacted(), err)
+		}
+	}
+	if err == nil {
+		err = Check(got.Path)
+	}
+	if err != nil {
+		return Got{}, errors.Join(fmt.Errorf("what was fetched is of no use, and was deleted: %w", err), os.RemoveAll(fetched), forget(fetched), os.RemoveAll(unpacked))
+	}
+	return got, nil
+}
+
+func (f Fetcher) unpack(kind, fetched, into, name string) (binary string, libraries []string, err error) {
+	if err := errors.Join(os.RemoveAll(into), os.Mkdir(into, 0o700)); err != nil {
+		return "", nil, err
+	}
+	limit := f.MaxUnpacked
+	if limit <= 0 {
+		limit = MaxUnpacked
+	}
+	files, err := unpack(kind, fetched, into, limit)
+	if err != nil {
+		return "", nil, err
+	}
+	if binary, libraries, err = choose(files, name); err != nil {
+		return "", nil, err
+	}
+	for i := range libraries {
+		libraries[i] = filepath.Join(into, libraries[i])
+	}
+	return filepath.Join(into, binary), libraries, nil
+}
+
+// Libraries is the folder of a binary's own libraries: lib beside the bin that it lies in.
+func Libraries(binary string) string {
+	return filepath.Join(filepath.Dir(filepath.Dir(binary)), "lib")
+}
+
+// Environ is the present environment, with the binary's own libraries first if it has any.
+func Environ(binary string) []string {
+	own := Libraries(binary)
+	if info, err := os.Stat(own); err != nil || !info.IsDir() {
+		return os.Environ()
+	}
+	if others := os.Getenv("LD_LIBRARY_PATH"); others != "" {
+		own += ":" + others
+	}
+	return append(os.Environ(), "LD_LIBRARY_PATH="+own)
+}

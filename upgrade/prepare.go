@@ -1,0 +1,160 @@
+package upgrade
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"solstice"
+	"solstice/artifact"
+	"solstice/internal/durable"
+)
+
+// Prepared is a binary that was got for a plan and put in its place, and what is known of where it came from.
+type Prepared struct {
+	Dir      string    `json:"dir"` // of the binary, relative to the folder cosmovisor/
+	Plan     string    `json:"plan"`
+	Digest   string    `json:"digest"` // of the binary
+	Source   string    `json:"source"`
+	Checksum string    `json:"checksum,omitempty"` // that the source was compared with
+	Time     time.Time `json:"time"`
+	Size     int64     `json:"size"`
+	MTime    int64     `json:"mtime"` // nanoseconds
+}
+
+// abandonedAfter is how long what is left of a download that broke off is kept.
+const abandonedAfter = 7 * 24 * time.Hour
+
+// Prepare gets the binary of a plan, as its info says, and puts it where a start of the upgrade finds it. there is true if
+// one is there already; then nothing is fetched. A download that breaks off is gone on with by the next try; two at once
+// are refused.
+func Prepare(ctx context.Context, home solstice.Home, plan solstice.Plan, f artifact.Fetcher) (p Prepared, there bool, err error) {
+	dir := home.UpgradeDir(plan.Name)
+	path := home.Binary(dir)
+	if _, err := os.Lstat(path); err == nil {
+		return Prepared{Dir: dir, Plan: plan.Name}, true, artifact.Check(path)
+	}
+	info, err := f.Resolve(ctx, plan.Info)
+	if err != nil {
+		return p, false, err
+	}
+	folder, release, err := downloadFolder(home, plan)
+	if err != nil {
+		return p, false, err
+	}
+	defer release()
+	got, err := f.Get(ctx, info, home.Name, folder)
+	if err != nil {
+		return p, false, err
+	}
+	p = Prepared{Dir: dir, Plan: plan.Name, Source: got.Source.URL.Redacted(), Checksum: got.Checksum.String(), Time: time.Now()}
+	if p.Digest, err = artifact.Digest(got.Path); err != nil {
+		return p, false, err
+	}
+	err = durable.Locked(home.StateDir, func() error { return place(home, plan, got, &p) })
+	if err != nil {
+		return p, false, err
+	}
+	return p, false, os.RemoveAll(folder)
+}
+
+// downloadFolder is the folder that a plan's download lies in until it is whole, locked. Others that were given up are
+// removed.
+func downloadFolder(home solstice.Home, plan solstice.Plan) (folder string, release func(), err error) {
+	sum := sha256.Sum256([]byte(plan.Name + "\x00" + plan.Info))
+	folder = filepath.Join(home.DownloadDir(), hex.EncodeToString(sum[:8]))
+	if err := durable.MkdirAll(folder, 0o700); err != nil {
+		return "", nil, err
+	}
+	lock, err := durable.Lock(folder)
+	if errors.Is(err, durable.ErrLocked) {
+		return "", nil, &solstice.RefusedError{Reason: fmt.Sprintf("the binary of plan %s is being downloaded already", plan.Name), Hint: "see how far it is: solstice status"}
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	others, err := os.ReadDir(home.DownloadDir())
+	for _, e := range others {
+		path := filepath.Join(home.DownloadDir(), e.Name())
+		if info, statErr := e.Info(); statErr == nil && path != folder && time.Since(info.ModTime()) > abandonedAfter {
+			if other, lockErr := durable.Lock(path); lockErr == nil {
+				err = errors.Join(err, os.RemoveAll(path))
+				other.Close()
+			}
+		}
+	}
+	return folder, func() { lock.Close() }, err
+}
+
+// place puts the libraries in their place, then the binary, whose being there is what counts, and records it.
+func place(home solstice.Home, plan solstice.Plan, got artifact.Got, p *Prepared) error {
+	path := home.Binary(p.Dir)
+	libraries := artifact.Libraries(path)
+	if len(got.Libraries) > 0 {
+		if err := durable.MkdirAll(libraries, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, from := range got.Libraries {
+		if err := durable.CopyFile(from, filepath.Join(libraries, filepath.Base(from)), 0o755); err != nil {
+			return err
+		}
+	}
+	_, undo, keep, err := Stage(home, plan.Name, got.Path, false)
+	if err != nil {
+		return err
+	}
+	if info, statErr := os.Stat(path); statErr == nil {
+		p.Size, p.MTime = info.Size(), info.ModTime().UnixNano()
+	}
+	line, err := json.Marshal(p)
+	if err == nil {
+		err = durable.AppendLine(home.PreparedFile(), line)
+	}
+	if err != nil {
+		return errors.Join(err, undo())
+	}
+	return keep()
+}
+
+// ReadPrepared returns what is known of the binary in a directory, if Prepare put it there: the last record of it.
+func ReadPrepared(home solstice.Home, dir string) (Prepared, bool, error) {
+	content, err := os.ReadFile(home.PreparedFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return Prepared{}, false, nil
+	}
+	var found Prepared
+	for line := range bytes.Lines(content) {
+		var p Prepared
+		if json.Unmarshal(line, &p) == nil && p.Dir == dir {
+			found = p
+		}
+	}
+	return found, found.Dir != "", err
+}
+
+// Changed says whether the binary that Prepare verified is another now. Where size and time are those of then it is taken for the
+// same: at the height there is no time for more.
+func (p Prepared) Changed(home solstice.Home, probes *Probes) (bool, error) {
+	path := home.Binary(p.Dir)
+	info, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	if info.Size() == p.Size && info.ModTime().UnixNano() == p.MTime {
+		return false, nil
+	}
+	if info.Size() != p.Size {
+		return true, nil
+	}
+	digest, err := probes.Digest(path)
+	return digest != p.Digest, err
+}
