@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"aead.dev/minisign"
+
 	"solstice"
 )
 
@@ -33,6 +35,7 @@ const (
 // Fetcher gets artifacts. The zero value works, with the bounds above.
 type Fetcher struct {
 	MustHaveChecksum bool                        // refuse what has none, also by https
+	Keys             []minisign.PublicKey        // one of them must have signed the artifact, or its sums file; none: nothing need be signed
 	MaxUnpacked      int64                       // bytes; 0: MaxUnpacked
 	Log              *slog.Logger                // told of each try, and each 10 s how far it is
 	Progress         func(done, total int64)     // of the download, in bytes; total is 0 where the server does not say it
@@ -67,7 +70,7 @@ func (f Fetcher) Resolve(ctx context.Context, info string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	sum, err := f.checksum(ctx, source)
+	sum, _, err := f.checksum(ctx, source)
 	if err != nil {
 		return Info{}, err
 	}
@@ -99,33 +102,31 @@ func (f Fetcher) document(ctx context.Context, from url.URL) ([]byte, error) {
 	return os.ReadFile(temp.Name())
 }
 
-// checksum is what an artifact must hash to, looked up in its sums file if that is what names it.
-func (f Fetcher) checksum(ctx context.Context, s Source) (Checksum, error) {
+// checksum is what an artifact must hash to, looked up in its sums file if that is what names it; that file's content is sums.
+func (f Fetcher) checksum(ctx context.Context, s Source) (sum Checksum, sums []byte, err error) {
 	if s.Checksum.File == "" {
-		return s.Checksum, nil
+		return s.Checksum, nil, nil
 	}
 	u, err := parseURL(s.Checksum.File)
 	if err != nil {
-		return Checksum{}, err
+		return Checksum{}, nil, err
 	}
-	content, err := f.document(ctx, *u)
-	if err != nil {
-		return Checksum{}, fmt.Errorf("the sums file: %w", err)
+	if sums, err = f.document(ctx, *u); err != nil {
+		return Checksum{}, nil, fmt.Errorf("the sums file: %w", err)
 	}
-	sum, err := FindSum(content, path.Base(s.URL.Path))
-	if err != nil {
-		return Checksum{}, fmt.Errorf("%s: %w", u.Redacted(), err)
+	if sum, err = FindSum(sums, path.Base(s.URL.Path)); err != nil {
+		return Checksum{}, nil, fmt.Errorf("%s: %w", u.Redacted(), err)
 	}
-	return sum, nil
+	return sum, sums, nil
 }
 
-// Fetch gets an artifact into a file and compares it with its checksum. What is there of it from an earlier try is gone on
+// Fetch gets an artifact into a file and compares it with its checksum and its signature. What is there of it from an earlier try is gone on
 // with, if the server says that it is the same file still. A file that is not what it should be is deleted.
 func (f Fetcher) Fetch(ctx context.Context, s Source, to string) (Checksum, error) {
 	if err := s.allowed(f.MustHaveChecksum); err != nil {
 		return Checksum{}, err
 	}
-	sum, err := f.checksum(ctx, s)
+	sum, sums, err := f.checksum(ctx, s)
 	if err != nil {
 		return Checksum{}, err
 	}
@@ -150,15 +151,15 @@ func (f Fetcher) Fetch(ctx context.Context, s Source, to string) (Checksum, erro
 	if _, err := io.Copy(hash, file); err != nil {
 		return Checksum{}, err
 	}
-	got := hex.EncodeToString(hash.Sum(nil))
-	switch {
-	case sum.IsZero():
-		return Checksum{}, nil
-	case got != sum.Sum:
-		return Checksum{}, errors.Join(fmt.Errorf("%s is not what it should be: its checksum is %s:%s, not %s; it was deleted", s.URL.Redacted(), sum.Kind, got, sum),
-			os.Remove(to), forget(to))
+	if got := hex.EncodeToString(hash.Sum(nil)); !sum.IsZero() && got != sum.Sum {
+		err = fmt.Errorf("%s is not what it should be: its checksum is %s:%s, not %s; it was deleted", s.URL.Redacted(), sum.Kind, got, sum)
+	} else {
+		err = f.checkSigned(ctx, s, file, sums)
 	}
-	return sum, nil
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, os.Remove(to), forget(to))
+	}
+	return sum, err
 }
 
 // get brings the whole of an address into a file, of which a front may be there.

@@ -15,6 +15,7 @@ type Got struct {
 	Libraries []string // that came with it, to be found beside it
 	Source    Source
 	Checksum  Checksum // that it was compared with; zero: there was none
+	Signed    bool     // by a key that is trusted
 }
 
 // names of what lies in the folder of a fetch.
@@ -36,7 +37,7 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	if err != nil {
 		return Got{}, err
 	}
-	got := Got{Path: fetched, Source: source, Checksum: sum}
+	got := Got{Path: fetched, Source: source, Checksum: sum, Signed: len(f.Keys) > 0}
 	if source.Kind != "" {
 		if got.Path, got.Libraries, err = f.unpack(source.Kind, fetched, unpacked, name); err != nil {
 			err = fmt.Errorf("%s: %w", source.URL.Redacted(), err)

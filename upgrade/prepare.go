@@ -25,6 +25,7 @@ type Prepared struct {
 	Digest   string    `json:"digest"` // of the binary
 	Source   string    `json:"source"`
 	Checksum string    `json:"checksum,omitempty"` // that the source was compared with
+	Signed   bool      `json:"signed,omitempty"`   // by a key that is trusted
 	Time     time.Time `json:"time"`
 	Size     int64     `json:"size"`
 	MTime    int64     `json:"mtime"` // nanoseconds
@@ -37,16 +38,25 @@ const abandonedAfter = 7 * 24 * time.Hour
 // one is there already; then nothing is fetched. A download that breaks off is gone on with by the next try; two at once
 // are refused.
 func Prepare(ctx context.Context, home solstice.Home, plan solstice.Plan, f artifact.Fetcher) (p Prepared, there bool, err error) {
-	dir := home.UpgradeDir(plan.Name)
-	path := home.Binary(dir)
+	return prepare(ctx, home, plan.Name, f, func() (artifact.Info, error) { return f.Resolve(ctx, plan.Info) })
+}
+
+// PrepareVersion is Prepare for a version that a chain registry lists.
+func PrepareVersion(ctx context.Context, home solstice.Home, v artifact.Version, f artifact.Fetcher) (p Prepared, there bool, err error) {
+	return prepare(ctx, home, v.Name, f, func() (artifact.Info, error) { return v.Info, nil })
+}
+
+func prepare(ctx context.Context, home solstice.Home, name string, f artifact.Fetcher, resolve func() (artifact.Info, error)) (p Prepared, there bool, err error) {
+	p = Prepared{Dir: home.UpgradeDir(name), Plan: name, Time: time.Now()}
+	path := home.Binary(p.Dir)
 	if _, err := os.Lstat(path); err == nil {
-		return Prepared{Dir: dir, Plan: plan.Name}, true, artifact.Check(path)
+		return p, true, artifact.Check(path)
 	}
-	info, err := f.Resolve(ctx, plan.Info)
+	info, err := resolve()
 	if err != nil {
 		return p, false, err
 	}
-	folder, release, err := downloadFolder(home, plan)
+	folder, release, err := downloadFolder(home, name, info)
 	if err != nil {
 		return p, false, err
 	}
@@ -55,28 +65,27 @@ func Prepare(ctx context.Context, home solstice.Home, plan solstice.Plan, f arti
 	if err != nil {
 		return p, false, err
 	}
-	p = Prepared{Dir: dir, Plan: plan.Name, Source: got.Source.URL.Redacted(), Checksum: got.Checksum.String(), Time: time.Now()}
+	p.Source, p.Checksum, p.Signed = got.Source.URL.Redacted(), got.Checksum.String(), got.Signed
 	if p.Digest, err = artifact.Digest(got.Path); err != nil {
 		return p, false, err
 	}
-	err = durable.Locked(home.StateDir, func() error { return place(home, plan, got, &p) })
+	err = durable.Locked(home.StateDir, func() error { return place(home, got, &p) })
 	if err != nil {
 		return p, false, err
 	}
 	return p, false, os.RemoveAll(folder)
 }
 
-// downloadFolder is the folder that a plan's download lies in until it is whole, locked. Others that were given up are
-// removed.
-func downloadFolder(home solstice.Home, plan solstice.Plan) (folder string, release func(), err error) {
-	sum := sha256.Sum256([]byte(plan.Name + "\x00" + plan.Info))
+// downloadFolder is the folder that a download lies in until it is whole, locked. Others that were given up are removed.
+func downloadFolder(home solstice.Home, name string, info artifact.Info) (folder string, release func(), err error) {
+	sum := sha256.Sum256(fmt.Append(nil, name, info.Binaries)) // a map is printed in order
 	folder = filepath.Join(home.DownloadDir(), hex.EncodeToString(sum[:8]))
 	if err := durable.MkdirAll(folder, 0o700); err != nil {
 		return "", nil, err
 	}
 	lock, err := durable.Lock(folder)
 	if errors.Is(err, durable.ErrLocked) {
-		return "", nil, &solstice.RefusedError{Reason: fmt.Sprintf("the binary of plan %s is being downloaded already", plan.Name), Hint: "see how far it is: solstice status"}
+		return "", nil, &solstice.RefusedError{Reason: fmt.Sprintf("the binary of plan %s is being downloaded already", name), Hint: "see how far it is: solstice status"}
 	}
 	if err != nil {
 		return "", nil, err
@@ -95,7 +104,7 @@ func downloadFolder(home solstice.Home, plan solstice.Plan) (folder string, rele
 }
 
 // place puts the libraries in their place, then the binary, whose being there is what counts, and records it.
-func place(home solstice.Home, plan solstice.Plan, got artifact.Got, p *Prepared) error {
+func place(home solstice.Home, got artifact.Got, p *Prepared) error {
 	path := home.Binary(p.Dir)
 	libraries := artifact.Libraries(path)
 	if len(got.Libraries) > 0 {
@@ -108,7 +117,7 @@ func place(home solstice.Home, plan solstice.Plan, got artifact.Got, p *Prepared
 			return err
 		}
 	}
-	_, undo, keep, err := Stage(home, plan.Name, got.Path, false)
+	_, undo, keep, err := Stage(home, p.Plan, got.Path, false)
 	if err != nil {
 		return err
 	}

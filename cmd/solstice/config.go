@@ -73,6 +73,9 @@ type Config struct {
 	HaltWait time.Duration `env:"SOLSTICE_HALT_WAIT" default:"0s"`
 	// MaxUnpacked is how many MiB an artifact may become when it is unpacked.
 	MaxUnpacked int `env:"SOLSTICE_MAX_UNPACKED" default:"2048"`
+	// TrustedKeys are minisign public keys, or absolute paths of files that hold one, separated by commas. If there are
+	// any, what is downloaded must be signed by one of them: a .minisig beside the artifact, or beside its sums file.
+	TrustedKeys string `env:"SOLSTICE_TRUSTED_KEYS"`
 	// HookTimeout is how long the script and the pre-upgrade command may take.
 	HookTimeout time.Duration `env:"SOLSTICE_HOOK_TIMEOUT" default:"10m"`
 	// RestartOnFailure starts a node again that has ended with an error: after 1s, and after twice as long each time
@@ -312,6 +315,9 @@ func (c *Config) checkNames() (faults []error) {
 	if c.MaxUnpacked <= 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_MAX_UNPACKED must be above 0: %d", c.MaxUnpacked))
 	}
+	if _, err := artifact.ParseKeys(c.TrustedKeys); err != nil {
+		faults = append(faults, fmt.Errorf("SOLSTICE_TRUSTED_KEYS: %w", err))
+	}
 	if c.KeepSnapshots < 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_KEEP_SNAPSHOTS must not be negative: %d", c.KeepSnapshots))
 	}
@@ -358,7 +364,8 @@ func (c *Config) namedBackupDir() string {
 
 // fetcher gets artifacts as the settings allow.
 func (c *Config) fetcher(log *slog.Logger) artifact.Fetcher {
-	return artifact.Fetcher{MustHaveChecksum: c.MustHaveChecksum, MaxUnpacked: int64(c.MaxUnpacked) << 20, Log: log}
+	keys, _ := artifact.ParseKeys(c.TrustedKeys) // checkNames has looked at them
+	return artifact.Fetcher{Keys: keys, MustHaveChecksum: c.MustHaveChecksum, MaxUnpacked: int64(c.MaxUnpacked) << 20, Log: log}
 }
 
 // guard guards what the node with these settings signs.

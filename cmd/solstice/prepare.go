@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +24,8 @@ import (
 type preparation struct {
 	info, name string
 	proposal   uint64
+	all        bool
+	registry   string
 }
 
 func prepareUpgradeCommand(configPath *string) *cobra.Command {
@@ -31,7 +35,8 @@ func prepareUpgradeCommand(configPath *string) *cobra.Command {
 		Short: "Download the binary of an upgrade that is ahead, verify it and put it in place",
 		Long: `Download the binary that a plan's info names for this machine, compare it with its checksum, unpack it and put it where the
 upgrade finds it. Without a flag it is the plan that the chain has scheduled; --proposal takes one that is still voted on, --info
-a file. A binary that is there already is left alone. A download that breaks off is gone on with by the next call.
+a file, and --all with --registry every version that a chain registry's versions.json lists, for a sync from the first block. A
+binary that is there already is left alone. A download that breaks off is gone on with by the next call.
 
 With DAEMON_ALLOW_DOWNLOAD_BINARIES=true the running supervisor does it by itself as soon as a plan is scheduled.`,
 		Args: usage(cobra.NoArgs),
@@ -42,6 +47,9 @@ With DAEMON_ALLOW_DOWNLOAD_BINARIES=true the running supervisor does it by itsel
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			if p.all {
+				return c.prepareAll(ctx, cmd, p.registry)
+			}
 			plan, err := p.plan(ctx, c)
 			if err != nil {
 				return err
@@ -56,8 +64,11 @@ With DAEMON_ALLOW_DOWNLOAD_BINARIES=true the running supervisor does it by itsel
 	cmd.Flags().StringVar(&p.info, "info", "", "a `file` with the plan, as in upgrade-info.json, or with its info alone, together with --name")
 	cmd.Flags().StringVar(&p.name, "name", "", "the plan's name, for an --info that does not hold it")
 	cmd.Flags().Uint64Var(&p.proposal, "proposal", 0, "the `number` of a proposal")
-	cmd.MarkFlagsMutuallyExclusive("info", "proposal")
-	cmd.MarkFlagsMutuallyExclusive("name", "proposal")
+	cmd.Flags().BoolVar(&p.all, "all", false, "every version that the --registry lists")
+	cmd.Flags().StringVar(&p.registry, "registry", "", "a chain registry's versions.json or chain.json: a `file`, or its address by https")
+	cmd.MarkFlagsRequiredTogether("all", "registry")
+	cmd.MarkFlagsMutuallyExclusive("info", "proposal", "all")
+	cmd.MarkFlagsMutuallyExclusive("name", "proposal", "all")
 	return cmd
 }
 
@@ -148,6 +159,54 @@ func (c *Config) prepare(ctx context.Context, cmd *cobra.Command, plan solstice.
 		fmt.Fprintln(cmd.OutOrStdout(), "  there was no checksum to compare it with")
 	} else {
 		fmt.Fprintf(cmd.OutOrStdout(), "  compared with %s\n", p.Checksum)
+	}
+	if p.Signed {
+		fmt.Fprintln(cmd.OutOrStdout(), "  signed by one of SOLSTICE_TRUSTED_KEYS")
+	}
+	return nil
+}
+
+// prepareAll gets every version that a registry lists, as far as it can, and says of each what became of it.
+func (c *Config) prepareAll(ctx context.Context, cmd *cobra.Command, registry string) error {
+	home, f := c.home(nil), c.fetcher(commandLog(cmd))
+	if !strings.Contains(registry, "://") {
+		path, err := filepath.Abs(registry)
+		if err != nil {
+			return err
+		}
+		registry = path
+	}
+	versions, err := f.Registry(ctx, registry)
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, v := range versions {
+		say := func(format string, values ...any) {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", v.Name, fmt.Sprintf(format, values...))
+		}
+		if v.Height == 0 {
+			say("it has no height, so it is the first one: solstice init PATH")
+			continue
+		}
+		progress, done := bar(cmd, "downloading "+v.Name)
+		f.Progress = progress
+		p, there, err := upgrade.PrepareVersion(ctx, home, v, f)
+		done()
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil && there:
+			say("there already")
+		case err == nil:
+			say("ready, %s", p.Digest)
+		default:
+			failed++
+			say("NOT READY: %v", err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d versions are not ready", failed, len(versions))
 	}
 	return nil
 }
