@@ -142,6 +142,9 @@ func (f Fetcher) Fetch(ctx context.Context, s Source, to string) (Checksum, erro
 	}
 	defer file.Close()
 	if err := f.get(ctx, s.URL, file, MaxDownload); err != nil {
+		if info, statErr := file.Stat(); statErr == nil && info.Size() == 0 {
+			err = errors.Join(err, os.Remove(to), forget(to))
+		}
 		return Checksum{}, err
 	}
 	hash := sum.hash()

@@ -100,7 +100,10 @@ func downloadFolder(home solstice.Home, name string, info artifact.Info) (folder
 			}
 		}
 	}
-	return folder, func() { lock.Close() }, err
+	return folder, func() {
+		_ = os.Remove(folder) // if nothing is in it
+		lock.Close()
+	}, err
 }
 
 // place puts the libraries in their place, then the binary, whose being there is what counts, and records it.

@@ -102,6 +102,9 @@ func TestAbandonedDownloads(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("error %v", err)
 	}
+	if entries, err := os.ReadDir(home.DownloadDir()); err != nil || len(entries) != 3-1 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
 	for name, want := range map[string]bool{"old": false, "held": true, "new": true} {
 		if _, err := os.Lstat(filepath.Join(home.DownloadDir(), name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
