@@ -18,6 +18,7 @@ var layers = [][]string{
 	{"solstice/snapshot", "solstice/signstate", "solstice/internal/testnode"},
 	{"solstice/upgrade"},
 	{"solstice/rollback"},
+	{"solstice/readiness"},
 	{"solstice/supervisor"},
 	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
 }

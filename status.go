@@ -19,6 +19,7 @@ type Status struct {
 	Pending     []Pending    `json:"pending"`
 	Coming      []Coming     `json:"coming,omitempty"`      // what is ahead, pending or not; only with the chain's own word
 	Unseen      string       `json:"unseen,omitempty"`      // why the chain's word is missing, or a part of it
+	Readiness   *Readiness   `json:"readiness,omitempty"`   // absent unless a supervisor has checked it
 	Waiting     string       `json:"waiting,omitempty"`     // why a due plan is not carried out, or what the plan file's fault is
 	Doing       *Doing       `json:"doing,omitempty"`       // absent unless an upgrade is under way
 	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
@@ -85,6 +86,34 @@ const (
 	StageOperator  = "operator"  // the operator's plan
 	StageFile      = "plan file" // it stands in the plan file, and the chain does not confirm it
 )
+
+// Verdict is what a check of readiness finds.
+type Verdict string
+
+// Verdicts, from good to bad.
+const (
+	OK       Verdict = "ok"
+	Unknown  Verdict = "unknown" // it can't be found out
+	Warning  Verdict = "warning"
+	NotReady Verdict = "not ready" // the upgrade would fail
+)
+
+// Check is one thing that an upgrade needs.
+type Check struct {
+	Name     string  `json:"name"`
+	Verdict  Verdict `json:"verdict"`
+	Evidence string  `json:"evidence"`     // a sentence
+	Do       string  `json:"do,omitempty"` // a sentence, unless it is ok
+}
+
+// Readiness is whether the next upgrade will go well, as far as that can be known before.
+type Readiness struct {
+	Plan    string    `json:"plan"`
+	Height  int64     `json:"height"`
+	At      time.Time `json:"at"`
+	Verdict Verdict   `json:"verdict"` // the worst
+	Checks  []Check   `json:"checks"`
+}
 
 // Doing is the step that an upgrade is at.
 type Doing struct {

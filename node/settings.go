@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,9 @@ type Settings struct {
 	DBBackend     string // db_backend
 	AppDBBackend  string // app-db-backend in app.toml, else DBBackend
 	WALFile       string // consensus.wal_file, the head of the consensus WAL
+	HaltHeight    string // halt-height in app.toml; empty or 0: none
+	HaltTime      string // halt-time in app.toml; empty or 0: none
+	StateSync     bool   // statesync.enable
 }
 
 // ReadSettings returns the settings of the node that runs with these arguments and environment. A value comes from
@@ -43,9 +47,14 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 		Consensus struct {
 			WALFile string `toml:"wal_file"`
 		} `toml:"consensus"`
+		StateSync struct {
+			Enable any `toml:"enable"`
+		} `toml:"statesync"`
 	}
 	var app struct {
-		DBBackend string `toml:"app-db-backend"`
+		DBBackend  string `toml:"app-db-backend"`
+		HaltHeight any    `toml:"halt-height"`
+		HaltTime   any    `toml:"halt-time"`
 	}
 	readTOML(filepath.Join(home.Node, "config", "config.toml"), &config)
 	readTOML(filepath.Join(home.Node, "config", "app.toml"), &app)
@@ -64,6 +73,12 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 		}
 		return filepath.Join(home.Node, path)
 	}
+	text := func(v any) string {
+		if v == nil {
+			return ""
+		}
+		return fmt.Sprint(v)
+	}
 	backend := cmp.Or(value("db_backend", config.DBBackend), goLevelDB)
 	return Settings{
 		RPC:           value("rpc.laddr", config.RPC.Laddr),
@@ -75,6 +90,9 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 		DBBackend:     backend,
 		AppDBBackend:  cmp.Or(value("app-db-backend", app.DBBackend), backend),
 		WALFile:       path("consensus.wal_file", config.Consensus.WALFile, "data/cs.wal/wal"),
+		HaltHeight:    value("halt-height", text(app.HaltHeight)),
+		HaltTime:      value("halt-time", text(app.HaltTime)),
+		StateSync:     value("statesync.enable", text(config.StateSync.Enable)) == "true",
 	}
 }
 

@@ -24,6 +24,7 @@ func (s *Supervisor) startScout() (stop func()) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		var proposalsAt time.Time
+		var ready examined
 		pause := scoutFirst
 		for {
 			select {
@@ -53,6 +54,7 @@ func (s *Supervisor) startScout() (stop func()) {
 			if now.Plan != nil {
 				s.wish(*now.Plan)
 			}
+			s.examine(ctx, &ready, now)
 			pause = now.pause()
 			if now.Fault != nil && !noAddress(now.Fault) && time.Since(s.view.Load().Node.Since) < scoutEvery {
 				pause = scoutFirst // its RPC is not up yet

@@ -63,7 +63,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	// What this supervisor waits for is what it has found and told, not what a look in between two system calls of the
 	// node may show.
 	status.Doing, status.Waiting, status.Copying = s.doing.Load(), v.Waiting, s.copying.Load()
-	status.Downloading = s.getting.Load()
+	status.Downloading, status.Readiness = s.getting.Load(), s.checks.Load()
 	s.addAhead(&status)
 	return status, nil
 }

@@ -60,7 +60,8 @@ type Supervisor struct {
 	Download            bool // the binaries of plans are downloaded, by Fetcher
 	Fetcher             artifact.Fetcher
 	Signs               *signstate.Guard
-	Keep                int // how many snapshots of upgrades are kept
+	Settings            node.Settings // of the node
+	Keep                int           // how many snapshots of upgrades are kept
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -94,6 +95,7 @@ type Supervisor struct {
 	copying atomic.Pointer[solstice.Copying]
 	ahead   atomic.Pointer[Outlook] // by the scout
 	getting atomic.Pointer[solstice.Downloading]
+	checks  atomic.Pointer[solstice.Readiness]
 	wishes  chan solstice.Plan // whose binaries are to be downloaded
 	signs   sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
 }

@@ -174,28 +174,38 @@ func (p *Probes) Digest(binary string) (string, error) {
 }
 
 func askHelp(ctx context.Context, binary, dir string) Presence {
-	empty, err := os.MkdirTemp(dir, durable.TempPrefix+"probe-")
-	if err != nil {
-		return Unknown
-	}
-	defer os.RemoveAll(empty)
-	cmd := exec.Command(binary, "pre-upgrade", "--help", "--home", empty)
-	cmd.Dir = empty
-	cmd.Env = append(artifact.Environ(binary), "HOME="+empty, "DAEMON_HOME="+empty)
-	var output strings.Builder
-	end, err := child.Run(ctx, cmd, probeLimit, func(line string) {
-		if output.Len() < 64<<10 {
-			output.WriteString(line + "\n")
-		}
-	})
+	output, end, err := Ask(ctx, binary, dir, probeLimit, "pre-upgrade", "--help")
 	switch {
 	case err != nil:
 		return Unknown
-	case end.ExitCode() == 0 && strings.Contains(output.String(), filepath.Base(binary)+" pre-upgrade"):
+	case end.ExitCode() == 0 && strings.Contains(output, filepath.Base(binary)+" pre-upgrade"):
 		return Present
-	case end.ExitCode() == 1 && strings.Contains(output.String(), "unknown command"):
+	case end.ExitCode() == 1 && strings.Contains(output, "unknown command"):
 		return Absent
 	default:
 		return Unknown
 	}
+}
+
+// maxOutput is how much of what a binary prints when it is asked is kept, in bytes.
+const maxOutput = 256 << 10
+
+// Ask runs a binary with these arguments to learn something of it. It sees an empty home, made in dir and removed again, and is
+// killed with all that it started when the limit is over.
+func Ask(ctx context.Context, binary, dir string, limit time.Duration, args ...string) (output string, end child.End, err error) {
+	empty, err := os.MkdirTemp(dir, durable.TempPrefix+"probe-")
+	if err != nil {
+		return "", child.End{}, err
+	}
+	defer os.RemoveAll(empty)
+	cmd := exec.Command(binary, append(args, "--home", empty)...)
+	cmd.Dir = empty
+	cmd.Env = append(artifact.Environ(binary), "HOME="+empty, "DAEMON_HOME="+empty)
+	var said strings.Builder
+	end, err = child.Run(ctx, cmd, limit, func(line string) {
+		if said.Len()+len(line) < maxOutput {
+			said.WriteString(line + "\n")
+		}
+	})
+	return said.String(), end, err
 }

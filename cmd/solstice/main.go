@@ -89,7 +89,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return refuseUsage(cmd, err) })
 	root.PersistentFlags().StringVarP(&configPath, "cosmovisor-config", "c", "", "configuration `file` (default DAEMON_HOME/cosmovisor/solstice.toml, if it exists)")
 	root.AddCommand(
-		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath),
+		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
 		ejectCommand(&configPath), versionCommand(&configPath),

@@ -144,7 +144,7 @@ func supervise(c *Config, args []string) error {
 		Node:  node.Find(home, args, os.Getenv, c.GRPC),
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
-		Skip: skippedHeights(args), Signs: guard(home, settings), Keep: c.KeepSnapshots,
+		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
 		Download: c.AllowDownload, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),

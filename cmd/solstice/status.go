@@ -82,6 +82,14 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	for i, c := range notPending(s) {
 		row(once("coming", i), "%s: %s; binary in %s", nameOf(c), strings.Join(nonEmpty(describeStage(c), describeExpected(c)), ", "), describeBinary(c.Binary))
 	}
+	if r := s.Readiness; r != nil {
+		row("readiness", "of %s: %s, checked at %s; all of it: solstice doctor", r.Plan, r.Verdict, clock(r.At))
+		for _, c := range r.Checks {
+			if c.Verdict == solstice.NotReady || c.Verdict == solstice.Warning {
+				row("", "  %s: %s: %s", c.Verdict, c.Name, c.Evidence)
+			}
+		}
+	}
 	if s.Waiting != "" {
 		row("waiting", "%s", s.Waiting)
 	}

@@ -1,0 +1,212 @@
+package readiness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"solstice/artifact"
+	"solstice/upgrade"
+)
+
+var binaryChecks = []check{
+	{"binary", binaryThere}, {"folder", oneFolder}, {"verified", asVerified}, {"libraries", librariesResolve},
+	{"runs", itRuns}, {"handler", namesPlan}, {"pre-upgrade", hasPreUpgrade},
+}
+
+func binaryThere(_ context.Context, s Subject) finding {
+	path := s.Home.Binary(s.dir())
+	add := "solstice prepare-upgrade, or solstice add-upgrade " + s.Plan.Name + " PATH"
+	switch err := artifact.Check(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return notReady(add, "%s is not there", path)
+	case err != nil:
+		return notReady("replace it: "+add+" --force", "%v", err)
+	}
+	return ok("%s can run here", path)
+}
+
+// oneFolder: on two folders of one name the lower-cased one counts, and somebody may have filled the other.
+func oneFolder(_ context.Context, s Subject) finding {
+	var there []string
+	for _, name := range s.Home.DirNames(s.Plan.Name) {
+		if _, err := os.Lstat(filepath.Join(s.Home.Upgrades(), name)); err == nil {
+			there = append(there, name)
+		}
+	}
+	if len(there) > 1 {
+		return notReady("delete the one that is wrong; "+there[0]+" is what is used", "upgrades/ has two folders for the plan: %s", strings.Join(there, " and "))
+	}
+	return ok("upgrades/ has one folder for the plan at most")
+}
+
+func asVerified(_ context.Context, s Subject) finding {
+	p, known, err := upgrade.ReadPrepared(s.Home, s.dir())
+	switch {
+	case err != nil:
+		return unknown("look at "+s.Home.PreparedFile(), "where the binary came from can't be read: %v", err)
+	case !known:
+		return ok("it was put there by hand, so there is nothing to compare it with")
+	}
+	digest, err := artifact.Digest(s.Home.Binary(s.dir()))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ok("there is nothing to compare")
+	case err != nil:
+		return unknown("see that it can be read", "%v", err)
+	case digest != p.Digest:
+		return warning("if you did not replace it yourself, delete it and get it again: solstice prepare-upgrade", "it is %s now, and what was downloaded from %s was %s", digest, p.Source, p.Digest)
+	}
+	return ok("as it was downloaded from %s", p.Source)
+}
+
+// version is what a binary of the SDK prints for version --long --output json.
+type version struct {
+	Name    string `json:"name"`
+	Server  string `json:"server_name"`
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Tags    string `json:"build_tags"`
+	Go      string `json:"go"`
+}
+
+func (v version) String() string {
+	text := v.Version
+	if text == "" {
+		text = "without a version"
+	}
+	if v.Commit != "" {
+		text += fmt.Sprintf(", commit %.12s", v.Commit)
+	}
+	if v.Tags != "" {
+		text += ", tags " + v.Tags
+	}
+	return text
+}
+
+// askLimit is how long a binary may take to tell its version: a real one takes 0.2 s.
+const askLimit = 10 * time.Second
+
+var errNoVersion = errors.New("it prints no version in JSON")
+
+func versionOf(ctx context.Context, binary, temp string) (version, error) {
+	output, end, err := upgrade.Ask(ctx, binary, temp, askLimit, "version", "--long", "--output", "json")
+	if err != nil {
+		return version{}, err
+	}
+	if end.ExitCode() != 0 {
+		return version{}, fmt.Errorf("%v: %.200s", end, strings.TrimSpace(output))
+	}
+	return parseVersion(output)
+}
+
+// parseVersion finds the JSON among what else is printed.
+func parseVersion(output string) (v version, err error) {
+	start, stop := strings.Index(output, "{"), strings.LastIndex(output, "}")
+	if start < 0 || stop < start || json.Unmarshal([]byte(output[start:stop+1]), &v) != nil {
+		return version{}, errNoVersion
+	}
+	return v, nil
+}
+
+func itRuns(ctx context.Context, s Subject) finding {
+	binary := s.Home.Binary(s.dir())
+	if err := artifact.Check(binary); err != nil {
+		return unknown("see the check binary", "it can't be tried")
+	}
+	if info, err := os.Stat(binary); err != nil || info.Mode().Perm()&0o111 == 0 {
+		return unknown("it is made executable when it is started", "it has no x bit, so it was not tried")
+	}
+	next, err := versionOf(ctx, binary, s.Temp)
+	if errors.Is(err, errNoVersion) {
+		return warning("see that it is the chain's own binary", "it runs, and prints no version")
+	}
+	if err != nil {
+		return notReady("run it by hand: "+binary+" version", "it does not run: %v", err)
+	}
+	if s.Link == "" {
+		return ok("it runs, and is %s", next)
+	}
+	now, err := versionOf(ctx, s.Home.Binary(s.Link), s.Temp)
+	if err != nil {
+		return ok("it runs, and is %s; the one in use does not tell its version", next)
+	}
+	return compare(now, next)
+}
+
+// compare compares the binary in use with the next.
+func compare(now, next version) finding {
+	lost := slices.DeleteFunc(strings.Split(now.Tags, ","), func(tag string) bool {
+		return tag == "" || slices.Contains(strings.Split(next.Tags, ","), tag)
+	})
+	switch {
+	case now.Name != "" && next.Name != "" && now.Name != next.Name:
+		return notReady("get the binary of this chain", "it is %q, and the one in use is %q", next.Name, now.Name)
+	case len(lost) > 0:
+		return warning("see that the node needs no "+strings.Join(lost, ", ")+"; a database that it was not built for it can't open",
+			"it is %s, and was built without %s, which the one in use has", next, strings.Join(lost, ", "))
+	case now.Version == next.Version && now.Commit == next.Commit:
+		return warning("see that it is not the old binary once more", "it is %s, the same version as the one in use", next)
+	}
+	return ok("it runs: %s; in use is %s", next, now)
+}
+
+// namesPlan: the name of an upgrade whose handler is in the binary stands there as a string.
+func namesPlan(_ context.Context, s Subject) finding {
+	file, err := os.Open(s.Home.Binary(s.dir()))
+	if err != nil {
+		return unknown("see the check binary", "it can't be read")
+	}
+	defer file.Close()
+	there, err := contains(file, []byte(s.Plan.Name))
+	switch {
+	case err != nil:
+		return unknown("see that it can be read", "%v", err)
+	case !there:
+		return warning("ask whether it is the right release: without a handler for the plan it stops at the height", "the name %q occurs nowhere in the binary", s.Plan.Name)
+	}
+	return ok("the name %q occurs in the binary", s.Plan.Name)
+}
+
+// contains searches a stream, in a piece of it at a time.
+func contains(from io.Reader, want []byte) (bool, error) {
+	buffer := make([]byte, 1<<20+len(want))
+	kept := 0
+	for {
+		n, err := io.ReadFull(from, buffer[kept:])
+		if bytes.Contains(buffer[:kept+n], want) {
+			return true, nil
+		}
+		switch {
+		case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		kept = copy(buffer, buffer[len(buffer)-len(want)+1:])
+	}
+}
+
+func hasPreUpgrade(ctx context.Context, s Subject) finding {
+	binary := s.Home.Binary(s.dir())
+	if err := artifact.Check(binary); err != nil {
+		return unknown("see the check binary", "it can't be asked")
+	}
+	probes := upgrade.Probes{Dir: s.Temp}
+	switch probes.PreUpgrade(ctx, binary) {
+	case upgrade.Present:
+		return ok("it has a pre-upgrade command, which is run at the height")
+	case upgrade.Absent:
+		return ok("it has no pre-upgrade command")
+	}
+	return unknown("it is tried at the height, and an unknown command is taken for none", "it does not tell whether it has a pre-upgrade command")
+}

@@ -1,0 +1,176 @@
+package readiness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"solstice"
+)
+
+func TestCompare(t *testing.T) {
+	now := version{Name: "gaia", Version: "v1", Commit: "aa", Tags: "netgo,ledger,pebbledb"}
+	for _, tt := range []struct {
+		name string
+		next version
+		want solstice.Verdict
+		says string
+	}{
+		{"next", version{Name: "gaia", Version: "v2", Commit: "bb", Tags: "netgo,ledger,pebbledb"}, solstice.OK, "it runs: v2, commit bb, tags netgo,ledger,pebbledb; in use is v1"},
+		{"more-tags", version{Name: "gaia", Version: "v2", Tags: "netgo,ledger,pebbledb,x"}, solstice.OK, "v2"},
+		{"another-chain", version{Name: "osmosis", Version: "v2"}, solstice.NotReady, `it is "osmosis", and the one in use is "gaia"`},
+		{"without-its-database", version{Name: "gaia", Version: "v2", Tags: "netgo,ledger"}, solstice.Warning, "was built without pebbledb"},
+		{"the-old-one", now, solstice.Warning, "the same version"},
+		{"no-name", version{Version: "v2", Tags: now.Tags}, solstice.OK, "v2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if f := compare(now, tt.next); f.verdict != tt.want || !strings.Contains(f.evidence, tt.says) || (f.do == "") != (tt.want == solstice.OK) {
+				t.Errorf("%+v, want %s, %q", f, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	for _, tt := range []struct {
+		name, output, want string
+	}{
+		{"sdk", `{"name":"gaia","server_name":"gaiad","version":"v1","commit":"aa","build_tags":"netgo","go":"go1"}`, "v1, commit aa, tags netgo"},
+		{"after-a-warning", "WARN something\n{\"name\":\"gaia\",\"version\":\"v1\"}\n", "v1"},
+		{"text", "v1\n", ""},
+		{"cut-off", `{"name":"ga`, ""},
+		{"list", `[1]`, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v, err := parseVersion(tt.output)
+			if (tt.want == "") != (err != nil) || err == nil && v.String() != tt.want {
+				t.Errorf("%v, %v, want %q", v, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestContains(t *testing.T) {
+	long := append(bytes.Repeat([]byte("x"), 1<<20-2), []byte("v2-Rho and more")...) // over the edge of a piece
+	for _, tt := range []struct {
+		content []byte
+		want    bool
+	}{{long, true}, {long[:1<<20], false}, {nil, false}, {[]byte("v2-Rho"), true}, {append(bytes.Repeat([]byte("y"), 5<<20), long...), true}} {
+		for name, got := range map[string]func() (bool, error){
+			"whole": func() (bool, error) { return contains(bytes.NewReader(tt.content), []byte("v2-Rho")) },
+			"halves": func() (bool, error) {
+				return contains(iotest.HalfReader(bytes.NewReader(tt.content)), []byte("v2-Rho"))
+			},
+		} {
+			if found, err := got(); found != tt.want || err != nil {
+				t.Errorf("%s, %d bytes: %t, %v", name, len(tt.content), found, err)
+			}
+		}
+	}
+}
+
+func TestJudgeUnit(t *testing.T) {
+	for _, tt := range []struct {
+		name, unit string
+		want       solstice.Verdict
+		says       string
+	}{
+		{"right", "[Service]\nRestart=always\nTimeoutStopSec=5min\n", solstice.OK, "gives the node time"},
+		{"by-default", "[Service]\nRestart = on-failure\n", solstice.OK, "gives the node time"},
+		{"impatient", "[Service]\nRestart=always\nTimeoutStopSec=10\n", solstice.Warning, "kills the node 10s after it was told to stop, and the grace is 1m0s"},
+		{"impatient-in-all", "[Service]\nRestart=always\nTimeoutSec=20s\n", solstice.Warning, "20s"},
+		{"for-ever", "[Service]\nRestart=always\nTimeoutStopSec=infinity\n", solstice.OK, ""},
+		{"no-restart", "[Service]\nExecStart=/bin/solstice\n", solstice.Warning, "Restart= is not set"},
+		{"commented", "[Service]\n#Restart=always\n", solstice.Warning, "Restart= is not set"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "node.service"), []byte(tt.unit), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			unit, err := readUnit("node.service", []string{t.TempDir(), dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f := judgeUnit("node.service", unit, time.Minute); f.verdict != tt.want || !strings.Contains(f.evidence, tt.says) {
+				t.Errorf("%+v, want %s, %q", f, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+// TestUnitFiles: a template's file serves its instances, and a drop-in comes after it.
+func TestUnitFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"node@.service": "[Service]\nRestart=always\nTimeoutStopSec=9\n", "node@a.service.d/x.conf": "[Service]\nTimeoutStopSec=99\n"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unit, err := readUnit("node@a.service", []string{dir})
+	if err != nil || unit["Restart"] != "always" || unit["TimeoutStopSec"] != "99" {
+		t.Errorf("%v, %v", unit, err)
+	}
+	if _, err := readUnit("other.service", []string{dir}); err == nil {
+		t.Error("a unit without a file is read")
+	}
+}
+
+func TestUnitName(t *testing.T) {
+	for cgroup, want := range map[string]string{
+		"0::/system.slice/gaiad.service\n":                                      "gaiad.service",
+		"0::/system.slice/system-node.slice/node@a.service/x\n":                 "node@a.service",
+		"0::/user.slice/user-0.slice/user@0.service/app.slice/gaiad.service\n":  "gaiad.service",
+		"0::/user.slice/user-0.slice/session-1.scope\n":                         "",
+		"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n":  "",
+		"12:pids:/system.slice/a.service\n1:name=systemd:/system.slice/b.slice": "a.service",
+	} {
+		if got := unitName(cgroup); got != want {
+			t.Errorf("%q: %q, want %q", cgroup, got, want)
+		}
+	}
+}
+
+func TestLook(t *testing.T) {
+	broken := look(t.Context(), check{"x", func(context.Context, Subject) finding { panic("no such thing") }}, Subject{})
+	if broken.verdict != solstice.Unknown || !strings.Contains(broken.evidence, "no such thing") {
+		t.Errorf("%+v", broken)
+	}
+	for want, verdicts := range map[solstice.Verdict][]solstice.Verdict{
+		solstice.OK: {}, solstice.Unknown: {solstice.OK, solstice.Unknown}, solstice.Warning: {solstice.Unknown, solstice.Warning, solstice.OK},
+		solstice.NotReady: {solstice.NotReady, solstice.Warning},
+	} {
+		var checks []solstice.Check
+		for _, v := range verdicts {
+			checks = append(checks, solstice.Check{Verdict: v})
+		}
+		if got := Worst(checks); got != want {
+			t.Errorf("worst of %v: %s, want %s", verdicts, got, want)
+		}
+	}
+}
+
+func FuzzParseVersion(f *testing.F) {
+	f.Add(`{"name":"gaia","version":"v1"}`)
+	f.Fuzz(func(t *testing.T, output string) {
+		v, err := parseVersion(output)
+		_ = fmt.Sprint(v, err)
+	})
+}
+
+func FuzzSpan(f *testing.F) {
+	f.Add("5min 20s")
+	f.Fuzz(func(t *testing.T, text string) {
+		_ = judgeUnit("x", map[string]string{"TimeoutStopSec": text}, time.Minute)
+	})
+}
