@@ -25,12 +25,12 @@ var binaryChecks = []check{
 
 func binaryThere(_ context.Context, s Subject) finding {
 	path := s.Home.Binary(s.dir())
-	add := "solstice prepare-upgrade, or solstice add-upgrade " + s.Plan.Name + " PATH"
+	add := "solstice add-upgrade " + s.Plan.Name + " PATH"
 	switch err := artifact.Check(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		return notReady(add, "%s is not there", path)
+		return notReady("solstice prepare-upgrade, or "+add, "%s is not there", path)
 	case err != nil:
-		return notReady("replace it: "+add+" --force", "%v", err)
+		return notReady("replace it: "+add+" --force; or delete it, then solstice prepare-upgrade", "%v", err)
 	}
 	return ok("%s can run here", path)
 }

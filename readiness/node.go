@@ -2,13 +2,18 @@ package readiness
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"os"
+	"strconv"
+	"strings"
+	"time"
 
 	"solstice/signstate"
 )
 
 var nodeChecks = []check{
-	{"sign state", signStateRight}, {"halt", noHaltLeft}, {"state sync", noStateSync}, {"home", homesAgree},
+	{"sign state", signStateRight}, {"signer", signerThere}, {"halt", noHaltLeft}, {"state sync", noStateSync}, {"home", homesAgree}, {"clock", clockRight},
 }
 
 func signStateRight(_ context.Context, s Subject) finding {
@@ -58,4 +63,67 @@ func homesAgree(_ context.Context, s Subject) finding {
 		return ok("the node's home is %s", s.Home.Node)
 	}
 	return warning("see that this is what you want: the plan file is watched in the node's home", "the node's --home is %s, and DAEMON_HOME is %s", s.Home.Node, s.Home.Dir)
+}
+
+// signerThere: a remote signer connects to the node, which listens for it.
+func signerThere(_ context.Context, s Subject) finding {
+	if s.Settings.SignerAddress == "" {
+		return ok("no remote signer is set up")
+	}
+	if s.PID == 0 {
+		return unknown("start the node", "a remote signer connects to %s when the node runs", s.Settings.SignerAddress)
+	}
+	port, found := strings.CutPrefix(s.Settings.SignerAddress, "tcp://")
+	if found {
+		_, port, _ = net.SplitHostPort(port)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if !found || err != nil {
+		return unknown("look by hand", "whether a remote signer is connected to %s can't be seen", s.Settings.SignerAddress)
+	}
+	var tables []byte
+	for _, name := range []string{"tcp", "tcp6"} {
+		table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", s.PID, name))
+		if err != nil && name == "tcp" {
+			return unknown("look by hand", "whether a remote signer is connected can't be seen: %v", err)
+		}
+		tables = append(tables, table...)
+	}
+	if !connected(string(tables), uint16(number)) {
+		return notReady("see that it runs and reaches this machine", "no remote signer is connected to %s: the node can't sign", s.Settings.SignerAddress)
+	}
+	return ok("a remote signer is connected to %s", s.Settings.SignerAddress)
+}
+
+// connected says whether a table of /proc/net/tcp has an established connection to a local port (proc_pid_net(5)).
+func connected(table string, port uint16) bool {
+	const established = "01"
+	for line := range strings.Lines(table) {
+		words := strings.Fields(line)
+		if len(words) > 3 && words[3] == established && strings.HasSuffix(words[1], fmt.Sprintf(":%04X", port)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Bounds of what the last block's time may be off by. Blocks are some seconds apart, and their time is that of the votes on the
+// block before.
+const (
+	clockBehind = 2 * time.Second
+	clockAhead  = time.Minute
+)
+
+func clockRight(_ context.Context, s Subject) finding {
+	if s.Pace.Height == 0 {
+		return unknown("start the node", "the node tells no block time to compare the clock with")
+	}
+	switch late := time.Since(s.Pace.Time); {
+	case late < -clockBehind:
+		return warning("set the clock: a validator whose clock is off votes too late or too early", "the clock is %v behind the last block", -late.Round(time.Second))
+	case late > max(clockAhead, 10*s.Pace.Block):
+		return unknown("see whether the node follows the chain, and the clock is right", "the last block is %v old", late.Round(time.Second))
+	default:
+		return ok("the last block is %v old by this clock", late.Round(time.Millisecond))
+	}
 }

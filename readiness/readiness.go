@@ -26,6 +26,7 @@ type Subject struct {
 	Link      string        // directory of the binary in use; empty if it is not known
 	Plan      solstice.Plan // the zero plan: the machine alone is looked at
 	PID       int           // of the running node; 0: none runs
+	Pace      node.Pace     // as the node told just now; zero: it did not
 	Grace     time.Duration // how long the node may take to stop
 	NoBackup  bool          // upgrades take no snapshot
 	Temp      string        // a folder for what is asked of the binary

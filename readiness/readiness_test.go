@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"solstice"
+	"solstice/node"
 )
 
 func TestCompare(t *testing.T) {
@@ -139,6 +141,58 @@ func TestUnitName(t *testing.T) {
 			t.Errorf("%q: %q, want %q", cgroup, got, want)
 		}
 	}
+}
+
+func TestClock(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name string
+		pace node.Pace
+		want solstice.Verdict
+	}{
+		{"right", node.Pace{Height: 5, Time: now.Add(-4 * time.Second), Block: 6 * time.Second}, solstice.OK},
+		{"a-moment-ahead", node.Pace{Height: 5, Time: now.Add(time.Second), Block: 6 * time.Second}, solstice.OK},
+		{"behind", node.Pace{Height: 5, Time: now.Add(time.Minute), Block: 6 * time.Second}, solstice.Warning},
+		{"old", node.Pace{Height: 5, Time: now.Add(-time.Hour), Block: 6 * time.Second}, solstice.Unknown},
+		{"slow-chain", node.Pace{Height: 5, Time: now.Add(-2 * time.Minute), Block: time.Minute}, solstice.OK},
+		{"not-told", node.Pace{}, solstice.Unknown},
+	} {
+		if f := clockRight(t.Context(), Subject{Pace: tt.pace}); f.verdict != tt.want {
+			t.Errorf("%s: %+v, want %s", tt.name, f, tt.want)
+		}
+	}
+}
+
+// TestSigner looks at this process's own connections.
+func TestSigner(t *testing.T) {
+	if _, err := os.Stat("/proc/self/net/tcp"); err != nil {
+		t.Skip("there is no /proc/net/tcp")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	s := Subject{PID: os.Getpid()}
+	expect := func(want solstice.Verdict) {
+		t.Helper()
+		if f := signerThere(t.Context(), s); f.verdict != want {
+			t.Errorf("%s: %+v, want %s", s.Settings.SignerAddress, f, want)
+		}
+	}
+	expect(solstice.OK) // none is set up
+	s.Settings.SignerAddress = "tcp://" + listener.Addr().String()
+	expect(solstice.NotReady)
+	signer, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer signer.Close()
+	expect(solstice.OK)
+	s.Settings.SignerAddress = "unix:///run/signer"
+	expect(solstice.Unknown)
+	s.PID = 0
+	expect(solstice.Unknown)
 }
 
 func TestLook(t *testing.T) {

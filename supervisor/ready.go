@@ -60,7 +60,7 @@ func (s *Supervisor) examine(ctx context.Context, last *examined, o Outlook) {
 	if plan == last.plan && stamp == last.binary && stage == last.stage && !again {
 		return
 	}
-	checks := readiness.Look(ctx, s.subject(plan))
+	checks := readiness.Look(ctx, s.subject(plan, o))
 	if ctx.Err() != nil {
 		return
 	}
@@ -82,7 +82,7 @@ func (s *Supervisor) next(o Outlook) (plan solstice.Plan, found bool) {
 	return solstice.Plan{}, false
 }
 
-func (s *Supervisor) subject(plan solstice.Plan) readiness.Subject {
+func (s *Supervisor) subject(plan solstice.Plan, o Outlook) readiness.Subject {
 	v := s.view.Load()
 	pid := 0
 	if v.Node != nil && v.Live.Running {
@@ -90,7 +90,7 @@ func (s *Supervisor) subject(plan solstice.Plan) readiness.Subject {
 	}
 	link, _ := s.Home.Current()
 	return readiness.Subject{
-		Home: s.Home, Settings: s.Settings, Snapshots: s.store(), Link: link.Dir, Plan: plan, PID: pid, Grace: s.Grace,
+		Home: s.Home, Settings: s.Settings, Snapshots: s.store(), Link: link.Dir, Plan: plan, PID: pid, Pace: o.Pace, Grace: s.Grace,
 		Signs:    &signstate.Guard{Validator: s.Signs.Validator, Marks: s.Signs.Marks}, // of its own: the loop uses the other
 		NoBackup: s.Upgrade.SkipBackup, Temp: s.Home.StateDir,
 	}

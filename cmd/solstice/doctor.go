@@ -63,7 +63,7 @@ type examined struct {
 
 // examine makes the checks for a plan, the next one if none is named.
 func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []solstice.Check, error) {
-	status, err := c.lookAhead(ctx)
+	status, outlook, err := c.lookAhead(ctx)
 	var refused *solstice.RefusedError
 	if err != nil && (!errors.As(err, &refused) || status.Home == "") {
 		return solstice.Plan{}, nil, err
@@ -88,7 +88,7 @@ func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []sol
 	h := c.look()
 	subject := readiness.Subject{
 		Home: h.Home, Settings: h.Settings, Snapshots: h.Snapshots, Signs: h.Signs, Link: status.Binary.Dir, Plan: plan, Grace: c.Grace,
-		NoBackup: c.SkipBackup, Temp: temp,
+		Pace: outlook.Pace, NoBackup: c.SkipBackup, Temp: temp,
 	}
 	if status.Node != nil {
 		subject.PID = status.Node.PID

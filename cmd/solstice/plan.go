@@ -46,7 +46,7 @@ The node is asked. If neither it nor a running supervisor answers, what is on di
 			if watch {
 				return c.watchPlan(cmd)
 			}
-			status, unseen := c.lookAhead(cmd.Context())
+			status, _, unseen := c.lookAhead(cmd.Context())
 			if status.Home == "" {
 				return unseen
 			}
@@ -80,11 +80,11 @@ func aheadOf(s solstice.Status) comingOnly {
 
 // lookAhead asks the supervisor, and the node itself, whose word is fresher. If neither answers, the status is that of the disk,
 // and the error a refusal that says so.
-func (c *Config) lookAhead(ctx context.Context) (solstice.Status, error) {
+func (c *Config) lookAhead(ctx context.Context) (solstice.Status, supervisor.Outlook, error) {
 	home := c.home(nil)
 	status, err := homeStatus(ctx, home)
 	if err != nil {
-		return status, err
+		return status, supervisor.Outlook{}, err
 	}
 	outlook := supervisor.LookAhead(ctx, node.Find(home, lastArgs(home), os.Getenv, c.GRPC))
 	answers := outlook.Fault == nil || outlook.Pace.Height > 0
@@ -102,7 +102,7 @@ func (c *Config) lookAhead(ctx context.Context) (solstice.Status, error) {
 			Hint:   "start it: solstice run start",
 		}
 	}
-	return status, err
+	return status, outlook, err
 }
 
 func printAhead(out io.Writer, s solstice.Status) error {
@@ -205,7 +205,7 @@ func (c *Config) watchPlan(cmd *cobra.Command) error {
 	live := ok && isTerminal(out)
 	last := ""
 	for {
-		status, err := c.lookAhead(ctx)
+		status, _, err := c.lookAhead(ctx)
 		if ctx.Err() == nil {
 			line, state := watchLine(status, err)
 			switch {
