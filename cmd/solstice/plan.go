@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"solstice"
 	"solstice/node"
@@ -210,7 +211,7 @@ func (c *Config) watchPlan(cmd *cobra.Command) error {
 			line, state := watchLine(status, err)
 			switch {
 			case live:
-				fmt.Fprint(out, "\r\033[K", line)
+				fmt.Fprint(out, "\r\033[K", fitting(out, line)) // one that wraps can't be written over
 			case state != last:
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 				last = state
@@ -225,6 +226,15 @@ func (c *Config) watchPlan(cmd *cobra.Command) error {
 		case <-time.After(watchEvery):
 		}
 	}
+}
+
+// fitting is what of a line fits into a terminal.
+func fitting(terminal *os.File, line string) string {
+	size, err := unix.IoctlGetWinsize(int(terminal.Fd()), unix.TIOCGWINSZ)
+	if runes := []rune(line); err == nil && size.Col > 1 && len(runes) >= int(size.Col) {
+		return string(runes[:size.Col-2]) + "…"
+	}
+	return line
 }
 
 // watchLine is the line, and what of it is news.
@@ -250,7 +260,7 @@ func watchLine(s solstice.Status, err error) (line, state string) {
 	}
 	ready := "binary ready"
 	if next.Binary.Fault != "" {
-		ready = "binary NOT READY: " + next.Binary.Fault
+		ready = "binary NOT READY, see solstice doctor"
 	}
 	return strings.Join(append(parts, ready), ", "), fmt.Sprint(nameOf(next), next.Stage, next.Proposal, ready)
 }
