@@ -25,10 +25,10 @@ import (
 
 // Bounds of what is fetched.
 const (
-	MaxDownload = 4 << 30          // bytes of one artifact
-	MaxUnpacked = 2 << 30          // bytes that it may become; SOLSTICE_MAX_UNPACKED
-	tries       = 6                // of one address
-	stall       = 30 * time.Second // how long a server may send nothing
+	MaxDownload = 4 << 30 // bytes of one artifact
+	MaxUnpacked = 2 << 30 // bytes that it may become; SOLSTICE_MAX_UNPACKED
+	tries       = 6       // of one address
+	patience    = 30 * time.Second
 	tellEvery   = 10 * time.Second
 )
 
@@ -41,6 +41,7 @@ type Fetcher struct {
 	Progress         func(done, total int64)     // of the download, in bytes; total is 0 where the server does not say it
 	Transport        http.RoundTripper           // nil: over the proxies that the environment names
 	Pause            func(try int) time.Duration // between two tries; nil: 1 s, and twice as long each time
+	Patience         time.Duration               // how long a server may send nothing; 0: 30 s
 }
 
 func (f Fetcher) log() *slog.Logger {
@@ -214,7 +215,8 @@ func withoutURL(err error) error {
 func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silent := time.AfterFunc(stall, func() { cancel(fmt.Errorf("the server sent nothing for %v", stall)) })
+	wait := cmp.Or(f.Patience, patience)
+	silent := time.AfterFunc(wait, func() { cancel(fmt.Errorf("the server sent nothing for %v", wait)) })
 	defer silent.Stop()
 	have, err := to.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -261,7 +263,7 @@ func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64
 	}
 	told := time.Now()
 	body := &watched{from: resp.Body, read: func(n int) {
-		silent.Reset(stall)
+		silent.Reset(wait)
 		have += int64(n)
 		if time.Since(told) >= tellEvery {
 			told = time.Now()

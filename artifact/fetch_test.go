@@ -159,6 +159,34 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// TestSilentServer: one that sends nothing more has broken off; one that never sends anything is an error.
+func TestSilentServer(t *testing.T) {
+	content := script(1 << 20)
+	f := fetcher()
+	f.Patience = time.Second
+	address, requests := flaky(t, content, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		if n == 1 {
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			w.Write(content[:500_000])
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+		return n == 1
+	})
+	got, err := get(t, f, address, t.TempDir())
+	checkErr(t, err, "")
+	if got != string(content) || fmt.Sprint(*requests) != "[ bytes=500000-]" {
+		t.Errorf("got %d bytes, asked for %q", len(got), *requests)
+	}
+	f.Patience = 10 * time.Millisecond
+	address, _ = flaky(t, content, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		<-r.Context().Done()
+		return true
+	})
+	_, err = get(t, f, address, t.TempDir())
+	checkErr(t, err, "the server sent nothing for 10ms; tried 6 times")
+}
+
 // TestGetGoesOn: what another process has left is gone on with.
 func TestGetGoesOn(t *testing.T) {
 	content := script(1 << 20)
