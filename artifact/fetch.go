@@ -91,16 +91,20 @@ func (f Fetcher) Resolve(ctx context.Context, info string) (Info, error) {
 
 // document fetches something small.
 func (f Fetcher) document(ctx context.Context, from url.URL) ([]byte, error) {
-	temp, err := os.CreateTemp("", "solstice-document-")
+	folder, err := os.MkdirTemp("", "solstice-document-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(temp.Name())
-	defer temp.Close()
-	if err := f.get(ctx, from, temp, maxDocument); err != nil {
+	defer os.RemoveAll(folder)
+	file, err := os.Create(filepath.Join(folder, "document"))
+	if err != nil {
 		return nil, err
 	}
-	return os.ReadFile(temp.Name())
+	defer file.Close()
+	if err := f.get(ctx, from, file, maxDocument); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file.Name())
 }
 
 // checksum is what an artifact must hash to, looked up in its sums file if that is what names it; that file's content is sums.

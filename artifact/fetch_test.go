@@ -273,6 +273,8 @@ func TestHTTPS(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
 	document := `{"binaries":{"any":"https://x/noded"}}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/endless" {
@@ -301,6 +303,9 @@ func TestResolve(t *testing.T) {
 				t.Errorf("%+v", info)
 			}
 		})
+	}
+	if entries, err := os.ReadDir(temp); err != nil || len(entries) != 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
 
