@@ -190,8 +190,8 @@ func askHelp(ctx context.Context, binary, dir string) Presence {
 // maxOutput is how much of what a binary prints when it is asked is kept, in bytes.
 const maxOutput = 256 << 10
 
-// Ask runs a binary with these arguments to learn something of it. It sees an empty home, made in dir and removed again, and is
-// killed with all that it started when the limit is over.
+// Ask runs a binary with these arguments to learn something of it. It sees an empty home, made in dir and removed again, can
+// change nothing else (see child.RunConfined), and is killed with all that it started when the limit is over.
 func Ask(ctx context.Context, binary, dir string, limit time.Duration, args ...string) (output string, end child.End, err error) {
 	empty, err := os.MkdirTemp(dir, durable.TempPrefix+"probe-")
 	if err != nil {
@@ -200,9 +200,9 @@ func Ask(ctx context.Context, binary, dir string, limit time.Duration, args ...s
 	defer os.RemoveAll(empty)
 	cmd := exec.Command(binary, append(args, "--home", empty)...)
 	cmd.Dir = empty
-	cmd.Env = append(artifact.Environ(binary), "HOME="+empty, "DAEMON_HOME="+empty)
+	cmd.Env = append(artifact.Environ(binary), "HOME="+empty, "DAEMON_HOME="+empty, "TMPDIR="+empty)
 	var said strings.Builder
-	end, err = child.Run(ctx, cmd, limit, func(line string) {
+	end, err = child.RunConfined(ctx, cmd, empty, limit, func(line string) {
 		if said.Len()+len(line) < maxOutput {
 			said.WriteString(line + "\n")
 		}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func run(t *testing.T, ctx context.Context, limit time.Duration, script string) (End, []string, error) {
+func runScript(t *testing.T, ctx context.Context, limit time.Duration, script string) (End, []string, error) {
 	t.Helper()
 	var lines []string
 	end, err := Run(ctx, exec.Command("sh", "-c", script), limit, func(line string) { lines = append(lines, line) })
@@ -19,11 +19,11 @@ func run(t *testing.T, ctx context.Context, limit time.Duration, script string) 
 }
 
 func TestRun(t *testing.T) {
-	end, lines, err := run(t, t.Context(), time.Minute, "echo out; echo err >&2; printf last; exit 7")
+	end, lines, err := runScript(t, t.Context(), time.Minute, "echo out; echo err >&2; printf last; exit 7")
 	if err != nil || end.ExitCode() != 7 || !slices.Equal(lines, []string{"out", "err", "last"}) {
 		t.Errorf("Run = %v, %q, %v", end, lines, err)
 	}
-	if end, _, err = run(t, t.Context(), time.Minute, "kill -SEGV $$"); err != nil || end.ExitCode() != 139 || end.Signal != syscall.SIGSEGV {
+	if end, _, err = runScript(t, t.Context(), time.Minute, "kill -SEGV $$"); err != nil || end.ExitCode() != 139 || end.Signal != syscall.SIGSEGV {
 		t.Errorf("Run of one that a signal ends = %v, %v", end, err)
 	}
 	if _, err := Run(t.Context(), exec.Command("/no/such/program"), time.Minute, nil); err == nil {
@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 
 // TestRunLongLine: a line without an end does not stop the output from being read.
 func TestRunLongLine(t *testing.T) {
-	end, lines, err := run(t, t.Context(), time.Minute, "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo after")
+	end, lines, err := runScript(t, t.Context(), time.Minute, "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo after")
 	if err != nil || end.ExitCode() != 0 || lines[len(lines)-1] != "after" || len(strings.Join(lines, "")) != 1000000+5 {
 		t.Errorf("%v, %d lines, %v", end, len(lines), err)
 	}
@@ -57,7 +57,7 @@ func TestRunEndsAllChildren(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			start := time.Now()
-			_, _, err := run(t, tt.ctx, tt.limit, tt.script)
+			_, _, err := runScript(t, tt.ctx, tt.limit, tt.script)
 			if (tt.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
 				t.Errorf("Run = %v, want %q", err, tt.wantErr)
 			}
