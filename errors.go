@@ -1,6 +1,11 @@
 package solstice
 
-import "strings"
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
 
 // Exit codes of the solstice command besides 0, the node's own, and 128 plus the number of a signal that ended it
 // (docs/cosmovisor.md A2).
@@ -13,8 +18,26 @@ const (
 
 // RefusedError says that Solstice declined and changed nothing, why, and what the operator can do.
 type RefusedError struct {
-	Reason string
-	Hint   string // the next step, best as a command; several lines are several hints
+	Reason   string
+	Evidence Lines  // what was found, where the reason alone does not show it
+	Hint     string // the next step, best as a command; several lines are several hints
+}
+
+// Lines are what was found, for people: one thing a line.
+type Lines []struct{ What, Value string }
+
+// Add adds a line.
+func (l *Lines) Add(what, format string, values ...any) {
+	*l = append(*l, struct{ What, Value string }{what, fmt.Sprintf(format, values...)})
+}
+
+// Print prints the lines as a table.
+func (l Lines) Print(w io.Writer, prefix string) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, line := range l {
+		fmt.Fprintf(table, "%s%s\t%s\n", prefix, line.What, line.Value)
+	}
+	return table.Flush()
 }
 
 func (e *RefusedError) Error() string { return e.Reason }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -112,6 +113,7 @@ type Link struct {
 	Dir    string // Genesis or upgrades/..., relative to Home.Root; empty if it is none of these
 	Target string // what the symlink says; empty if there is none
 	Fault  string // why the link names no directory of ours; empty if it does or if nothing is there
+	Moved  bool   // the link is absolute and names Dir as it was called before the home was moved
 }
 
 // Missing says that nothing is there.
@@ -139,9 +141,16 @@ func (h Home) Current() (Link, error) {
 		return link, nil
 	}
 	// An absolute link may name our directory by another path, as after a mount or through a symlink.
-	for _, dir := range h.binaryDirs() {
+	for _, dir := range h.BinaryDirs() {
 		if sameFile(path, filepath.Join(h.Root(), dir)) {
 			link.Dir = dir
+			return link, nil
+		}
+	}
+	// A home that was moved: nothing is where the link points to, and what it means is here.
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if _, tail, found := cutLast(path, "/cosmovisor/"); found && slices.Contains(h.BinaryDirs(), tail) {
+			link.Dir, link.Moved = tail, true
 			return link, nil
 		}
 	}
@@ -164,12 +173,21 @@ func (h Home) Dirs() []string {
 	return names
 }
 
-func (h Home) binaryDirs() []string {
+// BinaryDirs are Genesis and the directories of upgrades, relative to Root.
+func (h Home) BinaryDirs() []string {
 	dirs := []string{Genesis}
 	for _, name := range h.Dirs() {
 		dirs = append(dirs, filepath.Join("upgrades", name))
 	}
 	return dirs
+}
+
+// cutLast cuts text at the last separator.
+func cutLast(text, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(text, separator); i >= 0 {
+		return text[:i], text[i+len(separator):], true
+	}
+	return text, "", false
 }
 
 func isBinaryDir(dir string) bool {

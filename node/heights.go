@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb"
 
 	"solstice"
 )
@@ -22,27 +26,44 @@ type Heights struct {
 
 	// Base is the first block that CometBFT has stored. It is 0 where Stored is not from the database.
 	Base int64
+
+	// Upgrades is what the application has on upgrades, at the height Committed.
+	Upgrades Upgrades
+}
+
+// InUse says that a process has one of the databases open: the node is not stopped.
+func (h Heights) InUse() bool {
+	return errors.Is(h.Committed.Err, ErrInUse) || errors.Is(h.Stored.Err, ErrInUse)
 }
 
 // Reading is a height and where it stands.
 type Reading struct {
-	Height int64  // 0 if it is not known
-	File   string // the database's folder or the WAL's file that says so; empty if none does
-	Err    error  // why it is not known
+	Height int64     // 0 if it is not known
+	File   string    // the database's folder or the WAL's file that says so; empty if none does
+	At     time.Time // when that file was written; zero for a database
+	Err    error     // why it is not known
+}
+
+// Says is the reading as a sentence goes on after its subject, such as "committed 36, says application.db".
+func (r Reading) Says(verb string) string {
+	if r.Err != nil {
+		return "not known: " + strings.ReplaceAll(r.Err.Error(), "\n", "; ")
+	}
+	return fmt.Sprintf("%s %d, says %s", verb, r.Height, filepath.Base(r.File))
 }
 
 // ReadHeights reads the heights of a node that is stopped, and writes nothing. No node may be started before it returns: it
 // could not open its databases. A database in use is ErrInUse, and then its height is not known.
 func ReadHeights(home solstice.Home, settings Settings) Heights {
 	var h Heights
-	h.Committed = committed(home, settings)
+	h.Committed, h.Upgrades = committed(home, settings)
 	h.Stored, h.Base = stored(settings)
 	return h
 }
 
 // committed reads what the SDK, v0.47 to v0.54, writes and syncs when all stores have committed a block
 // (latestVersionKey in store/rootmulti). It opens application.db in data/, whatever db_dir says (openDB in server/util.go).
-func committed(home solstice.Home, settings Settings) Reading {
+func committed(home solstice.Home, settings Settings) (reading Reading, upgrades Upgrades) {
 	// These chains keep their state elsewhere, and application.db may be left from before that.
 	for _, path := range []string{
 		filepath.Join(home.Data(), "memiavl.db"),
@@ -51,17 +72,29 @@ func committed(home solstice.Home, settings Settings) Reading {
 		filepath.Join(home.Data(), "state_commit"), // Sei
 	} {
 		if _, err := os.Stat(path); err == nil {
-			return Reading{Err: fmt.Errorf("the application keeps its state in %s, which we can't read", path)}
+			err := fmt.Errorf("the application keeps its state in %s, which we can't read", path)
+			return Reading{Err: err}, Upgrades{Err: err}
 		}
 	}
-	return readDatabase(filepath.Join(home.Data(), "application.db"), settings.AppDBBackend, "s/latest", parseLatest)
+	reading = readDatabase(filepath.Join(home.Data(), "application.db"), settings.AppDBBackend, func(db *leveldb.DB) (height int64, err error) {
+		if height, err = getHeight(db, "s/latest", parseLatest); err == nil {
+			upgrades = readUpgrades(db, height)
+		}
+		return height, err
+	})
+	if reading.Err != nil {
+		upgrades = Upgrades{Err: reading.Err}
+	}
+	return reading, upgrades
 }
 
 // stored reads the block store, or else the WAL.
 func stored(settings Settings) (reading Reading, base int64) {
-	reading = readDatabase(filepath.Join(settings.DBDir, "blockstore.db"), settings.DBBackend, "blockStore", func(value []byte) (height int64, err error) {
-		base, height, err = parseBlockStore(value)
-		return height, err
+	reading = readDatabase(filepath.Join(settings.DBDir, "blockstore.db"), settings.DBBackend, func(db *leveldb.DB) (int64, error) {
+		return getHeight(db, "blockStore", func(value []byte) (height int64, err error) {
+			base, height, err = parseBlockStore(value)
+			return height, err
+		})
 	})
 	if reading.Err == nil || errors.Is(reading.Err, ErrInUse) {
 		return reading, base
@@ -70,22 +103,26 @@ func stored(settings Settings) (reading Reading, base int64) {
 	if err != nil {
 		return Reading{Err: errors.Join(reading.Err, err)}, 0
 	}
-	return Reading{Height: height, File: file}, 0
+	reading = Reading{Height: height, File: file}
+	if info, err := os.Stat(file); err == nil {
+		reading.At = info.ModTime()
+	}
+	return reading, 0
 }
 
-// readDatabase reads one key of a database. A height of 0 is not known: nothing tells a node before its first block from
+// readDatabase reads a height from a database. A height of 0 is not known: nothing tells a node before its first block from
 // one that keeps its height elsewhere.
-func readDatabase(dir, backend, key string, parse func(value []byte) (int64, error)) Reading {
+func readDatabase(dir, backend string, read func(*leveldb.DB) (int64, error)) Reading {
 	if backend != goLevelDB {
 		return Reading{Err: fmt.Errorf("%s is a database of %s, which we can't read", dir, backend)}
 	}
-	value, err := readLevelDB(dir, key)
+	var height int64
+	err := readLevelDB(dir, func(db *leveldb.DB) (err error) {
+		height, err = read(db)
+		return err
+	})
 	if err != nil {
 		return Reading{Err: err}
-	}
-	height, err := parse(value)
-	if err != nil {
-		return Reading{Err: fmt.Errorf("read %s of %s: %w", key, dir, err)}
 	}
 	return Reading{Height: height, File: dir}
 }

@@ -25,11 +25,11 @@ const maxJournals = 64 << 20
 // ErrInUse means that another process has a database open, so the node is not stopped.
 var ErrInUse = errors.New("another process has the database open")
 
-// readLevelDB returns the value of a key. It writes nothing. While it reads, the node can't open the database.
+// readLevelDB opens a database for read. It writes nothing. While it reads, the node can't open the database.
 //
 // A damaged database is an error, also where the library panics. Then what the library held is lost to the process; it is
 // small.
-func readLevelDB(dir, key string) (value []byte, err error) {
+func readLevelDB(dir string, read func(*leveldb.DB) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("read %s: %v", dir, r)
@@ -37,14 +37,14 @@ func readLevelDB(dir, key string) (value []byte, err error) {
 	}()
 	journals, err := checkLevelDB(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	files, err := storage.OpenFile(dir, true)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, fmt.Errorf("open %s: %w", dir, ErrInUse)
+		return fmt.Errorf("open %s: %w", dir, ErrInUse)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	defer files.Close()
 	db, err := leveldb.Open(checkedFiles{files}, &opt.Options{
@@ -57,13 +57,24 @@ func readLevelDB(dir, key string) (value []byte, err error) {
 		WriteBuffer:            max(64<<10, int(journals)), // the journals go there: a smaller one grows, again and again
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	value, err = db.Get([]byte(key), nil)
+	if err = read(db); err != nil {
+		err = fmt.Errorf("read %s: %w", dir, err)
+	}
+	return errors.Join(err, db.Close())
+}
+
+// getHeight reads the height that stands under a key.
+func getHeight(db *leveldb.DB, key string, parse func(value []byte) (int64, error)) (height int64, err error) {
+	value, err := db.Get([]byte(key), nil)
+	if err == nil {
+		height, err = parse(value)
+	}
 	if err != nil {
-		err = fmt.Errorf("read %s of %s: %w", key, dir, err)
+		err = fmt.Errorf("%s: %w", key, err)
 	}
-	return value, errors.Join(err, db.Close())
+	return height, err
 }
 
 // checkLevelDB returns an error unless dir holds a database of goleveldb, and nothing that opening it would write or that

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"solstice"
 	"solstice/node"
@@ -191,20 +189,17 @@ func (h Home) lookAtSnapshot(ctx context.Context, facts upgrade.Gathered, s *Sig
 	return err
 }
 
-// Line is one thing that was seen.
-type Line struct{ What, Value string }
-
 // Lines is the sight for people.
-func (s Sight) Lines() []Line {
-	lines := []Line{{"binary in use", cmp.Or(s.Link, "none: there is no current link")}}
+func (s Sight) Lines() (lines solstice.Lines) {
+	inUse := cmp.Or(s.Link, "none: there is no current link")
 	if n := len(s.Applied); n > 0 && s.Applied[n-1].Dir == s.Link {
-		lines[0].Value += ", for plan " + s.Applied[n-1].Plan.String()
+		inUse += ", for plan " + s.Applied[n-1].Plan.String()
 	}
-	lines = append(lines,
-		Line{"application", describe("committed", s.Heights.Committed)},
-		Line{"block store", describe("has", s.Heights.Stored)})
+	lines.Add("binary in use", "%s", inUse)
+	lines.Add("application", "%s", s.Heights.Committed.Says("committed"))
+	lines.Add("block store", "%s", s.Heights.Stored.Says("has"))
 	if s.Told > 0 {
-		lines = append(lines, Line{"last told", fmt.Sprintf("%d, by the running node", s.Told)})
+		lines.Add("last told", "%d, by the running node", s.Told)
 	}
 	if s.Plan.Name != "" {
 		stage := map[Stage]string{
@@ -220,14 +215,15 @@ func (s Sight) Lines() []Line {
 		if s.Manual {
 			stage += "; the operator's plan, not the chain's"
 		}
-		lines = append(lines, Line{"plan", fmt.Sprintf("%s: %s", s.Plan, stage)}, Line{"snapshot", s.describeSnapshot()})
+		lines.Add("plan", "%s: %s", s.Plan, stage)
+		lines.Add("snapshot", "%s", s.describeSnapshot())
 	}
 	if s.Signs {
 		text := s.Signed.String()
 		if s.Mark.Compare(s.Signed) > 0 {
 			text += "; the mark is above it: " + s.Mark.String()
 		}
-		lines = append(lines, Line{"sign state", text})
+		lines.Add("sign state", "%s", text)
 	}
 	return lines
 }
@@ -249,11 +245,4 @@ func (s Sight) describeSnapshot() string {
 		text += "; data/ has changed since"
 	}
 	return text
-}
-
-func describe(verb string, r node.Reading) string {
-	if r.Err != nil {
-		return "not known: " + strings.ReplaceAll(r.Err.Error(), "\n", "; ")
-	}
-	return fmt.Sprintf("%s %d, says %s", verb, r.Height, filepath.Base(r.File))
 }

@@ -80,11 +80,14 @@ type Supervisor struct {
 	watched              *upgrade.Watch // an upgrade whose first block is awaited
 	work                 chan error     // nil unless an upgrade is under way
 	stopWork             context.CancelCauseFunc
-	retry                *time.Timer // when to look again
-	said                 said        // what was told already
-	faultSince           time.Time   // when the plan file was first seen unreadable
-	failures             int         // of the node, in a row
-	restartAt            time.Time   // when it is started again; zero: not decided
+	retry                *time.Timer     // when to look again
+	said                 said            // what was told already
+	faultSince           time.Time       // when the plan file was first seen unreadable
+	failures             int             // of the node, in a row
+	restartAt            time.Time       // when it is started again; zero: not decided
+	disk                 *node.Heights   // what the stopped node's databases say; nil: not looked at since it ran
+	done                 []solstice.Plan // what the data had been through when they were looked at last
+	unseen               bool            // the disk is to be looked at before anything is launched
 	probes               upgrade.Probes
 	probing              map[string]watch.Stamp
 	keeper               *keeper
@@ -138,6 +141,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node + "\nor bring it back: solstice snapshot list",
 		}
 	}
+	s.unseen = true
 	s.retry = time.NewTimer(0)
 	s.answers = make(chan answer, 1)
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
@@ -232,11 +236,10 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	if s.asked != nil && s.process == nil {
 		return true, s.exitCode(), nil
 	}
-	facts, err := upgrade.Gather(s.Home, s.live())
+	facts, d, err := s.decide()
 	if err != nil {
 		return s.keepOrRefuse(err)
 	}
-	d := upgrade.Decide(facts.Facts)
 	s.tend(d, facts.Applied)
 	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
 	defer s.tellPlanFile(facts.FileFault)
@@ -245,9 +248,10 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		if s.last != nil {
 			return true, s.exitCode(), s.endedEarly() // the node's end is the news; the next start refuses
 		}
-		return true, solstice.ExitRefused, &solstice.RefusedError{Reason: d.Reason, Hint: d.Hint}
+		return true, solstice.ExitRefused, facts.Refusal(d)
 	case upgrade.Wait:
 		s.wish(d.Plan)
+		s.tellEvidence(d, facts)
 		s.wait(fmt.Sprintf("plan %s is due and waits: %s", d.Plan, d.Reason), d.Hint)
 	case upgrade.CarryOut:
 		return s.carryOut(d, facts)
@@ -271,8 +275,42 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	return false, 0, nil
 }
 
+// decide decides from what is known. Before anything is launched that no plan file of the node's own asks for, the databases
+// of the stopped node are looked at: after an upgrade there is no time for that, and no need.
+func (s *Supervisor) decide() (upgrade.Gathered, upgrade.Decision, error) {
+	facts, err := upgrade.Gather(s.Home, s.live())
+	if err != nil {
+		return facts, upgrade.Decision{}, err
+	}
+	d := upgrade.Decide(facts.Facts)
+	if s.process != nil || !s.unseen || d.Action == upgrade.CarryOut && s.written {
+		return facts, d, nil
+	}
+	disk := node.ReadHeights(s.Home, s.Settings)
+	if disk.InUse() {
+		return facts, d, &solstice.RefusedError{
+			Reason: "another process has the node's databases open: is a node running without solstice?",
+			Hint:   "see which: fuser -v " + s.Home.Data() + "/*.db/LOCK",
+		}
+	}
+	s.disk, s.done, s.unseen = &disk, disk.Upgrades.Done, false
+	if facts, err = upgrade.Gather(s.Home, s.live()); err != nil {
+		return facts, d, err
+	}
+	return facts, upgrade.Decide(facts.Facts), nil
+}
+
 func (s *Supervisor) live() upgrade.Live {
-	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip}
+	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip, Disk: s.disk, Done: s.done}
+}
+
+// tellEvidence tells once what a decision rests on that the operator may have to take.
+func (s *Supervisor) tellEvidence(d upgrade.Decision, facts upgrade.Gathered) {
+	if d.Contradicts && s.said[saidWaiting] == "" {
+		for _, line := range facts.Evidence() {
+			s.Log.Info("found", line.What, line.Value)
+		}
+	}
 }
 
 // keepOrRefuse is for what can't be done yet: a running node is left as it is while it is tried again, and without one
@@ -306,6 +344,9 @@ func (s *Supervisor) tend(d upgrade.Decision, applied []solstice.Plan) {
 		err = errors.Join(err, upgrade.MarkManual(s.Home, d.Mark))
 	}
 	s.warn("the operator's list can't be kept", err)
+	for _, p := range d.Passed { // so that it is known when the flag is gone
+		s.warn("the journal can't be written", upgrade.OpenJournal(s.Home).Skip(time.Now(), upgrade.Skipped{Plan: p}))
+	}
 }
 
 // carryOut starts the upgrade. The node is not touched before it stands in the journal.
@@ -361,8 +402,14 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err := facts.Settle(s.Home); err != nil {
 		return s.keepOrRefuse(err)
 	}
+	if d.Note != "" {
+		s.Log.Warn(d.Note)
+	}
 	if d.Relink {
-		s.warn("the current link can't be made", upgrade.Relink(s.Home, d.Dir))
+		s.warn("the current link can't be made", facts.Relink(s.Home, d))
+	}
+	if !facts.Height.Known && len(d.Pending) > 0 {
+		s.Log.Info("the height is not known: no plan is due before the node tells it", "plan", d.Pending[0].Name, "height", d.Pending[0].Height)
 	}
 	binary := s.Home.Binary(d.Dir)
 	if err := artifact.MakeExecutable(binary); err != nil {
@@ -379,7 +426,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
 	}
 	s.recordHeight() // of the node before: it may be the last that is known for long
-	s.heard = upgrade.Height{}
+	s.heard, s.disk = upgrade.Height{}, nil
 	s.process, s.ended, s.last = process, process.Done(), nil
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
@@ -478,6 +525,7 @@ func (s *Supervisor) nodeEnded() error {
 		s.Log.Info("node ended", "end", end.String())
 		s.recordHeight()
 		s.warn(saidSigned, s.recordSigned())
+		s.unseen = true
 	}
 	s.seePlanFile()
 	switch {

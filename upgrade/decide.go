@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"solstice"
 )
@@ -19,19 +20,24 @@ type Facts struct {
 	// History are all the switches of which there is a trace, oldest first. It differs from Applied when the link was
 	// lost or moved by hand.
 	History []Switched
-	Begun   *solstice.Plan    // the upgrade that the journal began and did not bring to its switch
-	Skip    []int64           // heights after --unsafe-skip-upgrades
-	Skipped []Skipped         // plans that a rollback took off the list
-	Faults  map[string]string // by directory, why its binary can't be used; no entry: it can
-	Running bool              // a node runs, under the binary that Link names
+	// Done is what the data has been through by its own account, by height, each with the directory of the plan's binary.
+	// While a node runs it may have gone through more.
+	Done      []Switched
+	DoneKnown bool              // Done is all there is, at the height Height
+	Begun     *solstice.Plan    // the upgrade that the journal began and did not bring to its switch
+	Skip      []int64           // heights after --unsafe-skip-upgrades
+	Skipped   []Skipped         // plans that a rollback took off the list
+	Faults    map[string]string // by directory, why its binary can't be used; no entry: it can
+	Running   bool              // a node runs, under the binary that Link names
 }
 
 // Height is how far the chain is known to be on this home.
 type Height struct {
 	Committed int64 // the last block that is known to be committed; it may be further
 	Known     bool
-	// Answered says that the node itself told it, after the plan file was written.
+	// Answered says that the node itself told it, or its databases, after the plan file was written.
 	Answered bool
+	AtMost   int64 // it is not further than this; 0: nobody knows
 }
 
 // Candidate is a plan that may have to be carried out, and the directory of its binary.
@@ -74,21 +80,22 @@ type Decision struct {
 	Action Action
 	Dir    string // of the binary to launch, or of Plan
 	Plan   solstice.Plan
-	Relink bool // Launch: the link is lost and has to be made anew
+	Relink bool           // Launch: the link has to be made anew
+	Under  *solstice.Plan // Launch, with Relink: the plan that the link is moved for, of which the journal knows nothing
+	Note   string         // Launch: what the operator should know; empty: nothing
 	Reason string
 	Hint   string
+	// Contradicts says that what is known contradicts itself: the operator is shown all of it.
+	Contradicts bool
 
 	Pending []Candidate     // not due yet, by height
 	Drop    []solstice.Plan // manual plans whose height has passed
 	Mark    []solstice.Plan // manual plans that are seen ahead for the first time
+	Passed  []solstice.Plan // plans of the chain that were skipped, and whose height is behind
 }
 
-// Decide says what to run. It follows docs/cosmovisor.md A10 to A16:
-//
-// A plan is due when the block before its height is committed. A plan file that was written while the node ran is
-// due at once, unless the node says that it isn't there yet. Unknown height: not due. An upgrade is known by
-// name and height; what is applied or skipped is no candidate. Of several due plans the highest counts: the chain
-// is past the others. A lost link is made anew only if it is beyond doubt what it was.
+// Decide says what to run. It follows docs/deciding.md, whose rules the comments here and the tests name. Of
+// several due plans the highest counts: the chain is past the others.
 func Decide(f Facts) Decision {
 	var d Decision
 	if f.Link.Fault != "" && !f.Running {
@@ -99,7 +106,7 @@ func Decide(f Facts) Decision {
 	case due != nil && f.Faults[due.Dir] != "":
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = f.Faults[due.Dir]
-		d.Hint = fmt.Sprintf("place the binary: solstice add-upgrade %s PATH", due.Name)
+		d.Hint = placeHint(due.Name)
 	case due != nil:
 		d.Action, d.Plan, d.Dir = CarryOut, due.Plan, due.Dir
 	case f.Running:
@@ -114,10 +121,16 @@ func Decide(f Facts) Decision {
 func (f Facts) sift(d *Decision) (due *Candidate) {
 	for _, c := range f.candidates() {
 		behind := f.Height.Known && f.Height.Committed >= c.Height
+		skipped := slices.ContainsFunc(f.Skipped, func(s Skipped) bool { return s.Is(c.Plan) })
 		switch {
-		case slices.Contains(f.Skip, c.Height), slices.ContainsFunc(f.Skipped, func(s Skipped) bool { return s.Is(c.Plan) }):
-		case f.applied(c.Plan), c.Manual && !c.Below && behind:
+		case skipped:
+		case slices.Contains(f.Skip, c.Height):
+			if behind && !c.Manual {
+				d.Passed = append(d.Passed, c.Plan)
+			}
+		case f.applied(c.Plan), f.done(c.Plan), c.Manual && !c.Below && behind:
 			d.drop(&c)
+		case f.passed(c): // P5: launch refuses
 		case f.due(c):
 			d.drop(due) // the chain is past it
 			due = &c
@@ -155,6 +168,11 @@ func (d *Decision) drop(c *Candidate) {
 
 func (f Facts) applied(p solstice.Plan) bool { return slices.ContainsFunc(f.Applied, p.Is) }
 
+func (f Facts) done(p solstice.Plan) bool {
+	return slices.ContainsFunc(f.Done, func(s Switched) bool { return s.Is(p) })
+}
+
+// due says whether a plan's height has come (P1 to P4).
 func (f Facts) due(c Candidate) bool {
 	switch {
 	case f.Height.Known && f.Height.Committed >= c.Height-1:
@@ -166,9 +184,13 @@ func (f Facts) due(c Candidate) bool {
 	}
 }
 
+// passed says whether the data is beyond a plan in the plan file, and has not been through it (P5).
+func (f Facts) passed(c Candidate) bool {
+	return !c.Manual && f.DoneKnown && f.Height.Committed >= c.Height && !f.done(c.Plan)
+}
+
 // launch decides what runs when nothing does and no plan is due.
 func (f Facts) launch(d *Decision) {
-	dir := f.Link.Dir
 	for _, s := range f.Skipped {
 		behind := f.Height.Known && f.Height.Committed >= s.Height
 		if !s.Manual && !behind && !slices.Contains(f.Skip, s.Height) {
@@ -177,33 +199,121 @@ func (f Facts) launch(d *Decision) {
 			return
 		}
 	}
-	if f.Link.Missing() {
-		last, known := f.lastSwitch()
-		switch {
-		case !known && (f.File == nil || f.Height.Known):
-			dir = solstice.Genesis // nothing else is known, or the only plan is still ahead
-		case !known:
-			*d = refuse(fmt.Sprintf("there is no current link, and plan %s may have been carried out already: the height is not known", f.File.Plan),
-				linkHint(f.File.Dir)+"\nor, if it is still ahead: "+linkHint(solstice.Genesis))
-			return
-		case !f.Height.Known || f.Height.Committed < last.Height-1:
-			*d = refuse(fmt.Sprintf("there is no current link; the last switch was to %s for plan %s, and no height confirms it", last.Dir, last.Plan),
-				linkHint(last.Dir))
-			return
-		default:
-			dir = last.Dir
-		}
-		d.Relink = true
-	}
-	if fault := f.Faults[dir]; fault != "" {
-		hint := "place it: solstice init PATH"
-		if dir != solstice.Genesis {
-			hint = fmt.Sprintf("place it: solstice add-upgrade %s PATH", filepath.Base(dir))
-		}
-		*d = refuse(fmt.Sprintf("the binary in use can't run: %s", fault), hint)
+	if f.File != nil && f.passed(*f.File) && !f.settled(f.File.Plan) {
+		*d = contradiction(fmt.Sprintf("the plan file holds plan %s, and the data is at height %d and has not been through it", f.File.Plan, f.Height.Committed),
+			"if the plan was skipped or cancelled, and the binary in use is right: "+switchHint(f.inUse())+
+				"\nif its binary is to run from here on: "+switchHint(f.File.Dir))
 		return
 	}
-	d.Action, d.Dir = Launch, dir
+	d.Action, d.Dir, d.Relink = Launch, f.Link.Dir, f.Link.Moved
+	if f.Link.Missing() {
+		f.launchWithoutLink(d)
+	} else {
+		f.launchByLink(d)
+	}
+	if fault := f.Faults[d.Dir]; d.Action == Launch && fault != "" {
+		hint := "place it: solstice init PATH"
+		if d.Dir != solstice.Genesis {
+			hint = placeHint(filepath.Base(d.Dir))
+		}
+		*d = refuse(fmt.Sprintf("the binary in use can't run: %s", fault), hint)
+	}
+}
+
+// settled says whether a plan is of no account any more: it is applied, or was skipped.
+func (f Facts) settled(p solstice.Plan) bool {
+	return f.applied(p) || slices.Contains(f.Skip, p.Height) || slices.ContainsFunc(f.Skipped, func(s Skipped) bool { return s.Is(p) })
+}
+
+// inUse is the directory of the link, or of what would be launched without one.
+func (f Facts) inUse() string {
+	if f.Link.Dir != "" {
+		return f.Link.Dir
+	}
+	stands, _ := f.stands()
+	return stands.Dir
+}
+
+// stands is the last of all known switches, whether on this home or in the data, that the data can have behind it: it has
+// committed the block before its height. Without one it is genesis.
+func (f Facts) stands() (last Switched, known bool) {
+	last.Dir = solstice.Genesis
+	for _, s := range slices.Concat(f.History, f.Done) {
+		if f.Height.Known && f.Height.Committed >= s.Height-1 && s.Height >= last.Height {
+			last, known = s, true
+		}
+	}
+	return last, known
+}
+
+// launchWithoutLink makes the link anew if it is beyond doubt what it was (L5 to L7).
+func (f Facts) launchWithoutLink(d *Decision) {
+	stands, known := f.stands()
+	last, switched := f.lastSwitch()
+	switch {
+	case known && f.Faults[stands.Dir] != "":
+		*d = contradiction(fmt.Sprintf("there is no current link, the data is under plan %s, and the plan's binary can't run: %s", stands.Plan, f.Faults[stands.Dir]),
+			placeHint(stands.Name)+"\nif the binary in genesis is the right one for this data: "+switchHint(solstice.Genesis))
+		return
+	case known:
+	case switched:
+		*d = contradiction(fmt.Sprintf("there is no current link; the last switch was to %s for plan %s, and no height confirms it", last.Dir, last.Plan),
+			switchHint(last.Dir))
+		return
+	case f.File != nil && !f.Height.Known:
+		*d = contradiction(fmt.Sprintf("there is no current link, and plan %s may have been carried out already: the height is not known", f.File.Plan),
+			switchHint(f.File.Dir)+"\nor, if it is still ahead: "+switchHint(solstice.Genesis))
+		return
+	}
+	d.Dir, d.Relink = stands.Dir, true
+}
+
+// launchByLink holds the link against what the data has been through (L1 to L4).
+func (f Facts) launchByLink(d *Decision) {
+	for _, p := range f.Applied {
+		if f.Height.AtMost > 0 && f.Height.AtMost < p.Height-1 {
+			stands, _ := f.stands()
+			*d = contradiction(fmt.Sprintf("the link names %s, for plan %s, and the data is of height %d: from before it", f.Link.Dir, p, f.Height.AtMost),
+				"if the data was taken back on purpose: "+switchHint(stands.Dir)+
+					"\nif it was not: restore the data that belongs to the binary, solstice snapshot list")
+			return
+		}
+	}
+	if !f.DoneKnown || len(f.Done) == 0 {
+		return
+	}
+	last := f.Done[len(f.Done)-1]
+	if f.applied(last.Plan) || f.Link.Dir == last.Dir || !f.older(f.Link.Dir, last) {
+		return
+	}
+	fault := f.Faults[last.Dir]
+	reason := fmt.Sprintf("the data has been through plan %s, the link names %s, and the plan's binary can't run: %s", last.Plan, f.Link.Dir, fault)
+	hint := placeHint(last.Name) + "\nif the binary in use is the right one for this data, stop solstice, then: " + switchHint(f.Link.Dir)
+	switch {
+	case fault == "":
+		d.Dir, d.Relink, d.Under = last.Dir, true, &last.Plan
+		d.Note = fmt.Sprintf("the data has been through plan %s, and the link named %s: the link goes to the plan's binary", last.Plan, f.Link.Dir)
+	case f.File != nil && f.File.Is(last.Plan):
+		d.Action, d.Plan, d.Dir, d.Relink = Wait, f.File.Plan, last.Dir, false
+		d.Reason, d.Hint, d.Contradicts = reason, hint, true
+	case len(f.History) == 0:
+		// A new home with the chain's present binary in genesis/, and data from elsewhere: as Cosmovisor would.
+		d.Note = fmt.Sprintf("the data has been through plan %s, of which this home knows nothing: the binary in genesis is taken for the right one", last.Plan)
+	default:
+		*d = contradiction(reason, hint)
+	}
+}
+
+// older says whether the directory's binary is known to be from before a switch: it is genesis, or that of a plan before it. One
+// that the operator has pointed the link at by hand, and of which nothing is known, is not.
+func (f Facts) older(dir string, than Switched) bool {
+	known, height := dir == solstice.Genesis, int64(0)
+	for _, s := range slices.Concat(f.History, f.Done) {
+		if s.Dir == dir {
+			known, height = true, max(height, s.Height)
+		}
+	}
+	return known && height < than.Height
 }
 
 // lastSwitch is the switch with the greatest height.
@@ -220,15 +330,17 @@ func refuse(reason, hint string) Decision {
 	return Decision{Action: Refuse, Reason: reason, Hint: hint}
 }
 
+// contradiction is a refusal because what is known contradicts itself.
+func contradiction(reason, hint string) Decision {
+	return Decision{Action: Refuse, Reason: reason, Hint: hint, Contradicts: true}
+}
+
 func refuseLink(f Facts) Decision {
-	hint := "make it a link to the directory that the chain needs, one of these:"
+	var hints []string
 	for _, dir := range f.knownDirs() {
-		hint += "\n" + linkHint(dir)
+		hints = append(hints, "if this is what the chain needs: "+switchHint(dir))
 	}
-	if f.Link.Target == "" {
-		hint = "move it away first: mv current current.old\n" + hint
-	}
-	return refuse("the current link can't be used: "+f.Link.Fault, hint)
+	return contradiction("the current link can't be used: "+f.Link.Fault, strings.Join(hints, "\n"))
 }
 
 func (f Facts) knownDirs() []string {
@@ -241,5 +353,15 @@ func (f Facts) knownDirs() []string {
 	return dirs
 }
 
-// linkHint is the command that makes the link, in the folder cosmovisor/.
-func linkHint(dir string) string { return fmt.Sprintf("ln -sfn %s current", dir) }
+// switchHint is the command that makes the link.
+func switchHint(dir string) string {
+	name := filepath.Base(dir)
+	if name == solstice.Genesis {
+		name = dir // a plan may be called genesis too
+	}
+	return "solstice switch " + name
+}
+
+func placeHint(name string) string {
+	return fmt.Sprintf("place the binary: solstice add-upgrade %s PATH", name)
+}

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -42,10 +41,34 @@ func skipped(manual bool) []Skipped { return []Skipped{{Plan: v("v2", 100), Manu
 var (
 	genesis = solstice.Link{Dir: "genesis", Target: "genesis"}
 	onV2    = solstice.Link{Dir: "upgrades/v2", Target: "upgrades/v2"}
+	onV3    = solstice.Link{Dir: "upgrades/v3", Target: "upgrades/v3"}
 	v2      = []solstice.Plan{v("v2", 100)}
+	v2v3    = []solstice.Plan{v("v2", 100), v("v3", 300)}
 )
 
-// TestDecide is docs/cosmovisor.md A10 to A16, row by row.
+// read is the height of a stopped node's application, from its database.
+func read(height int64) Height {
+	return Height{Committed: height, Known: true, Answered: true, AtMost: height}
+}
+
+// been is what the data has been through.
+func been(plans ...solstice.Plan) (done []Switched) {
+	for _, p := range plans {
+		done = append(done, Switched{p, "upgrades/" + p.Name})
+	}
+	return done
+}
+
+// missing are faults of binaries that are not there.
+func missing(dirs ...string) map[string]string {
+	faults := map[string]string{}
+	for _, dir := range dirs {
+		faults[dir] = "no such file"
+	}
+	return faults
+}
+
+// TestDecide is docs/deciding.md, and docs/cosmovisor.md A10 to A16, row by row.
 func TestDecide(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -105,7 +128,46 @@ func TestDecide(t *testing.T) {
 		{"link-dangles", Facts{Link: onV2, Faults: map[string]string{"upgrades/v2": "no such file"}}, "refuse: the binary in use can't run: no such file"},
 		{"link-dangles-and-a-plan-is-due", Facts{Link: onV2, Applied: v2, File: file("v3", 200), Height: at(199), Faults: map[string]string{"upgrades/v2": "no such file"}}, "carry out v3 at height 200 in upgrades/v3"},
 
-		// A25, A26: manual plans.
+		// P5, P6, P7: the plan file and what the data has been through.
+		{"done-by-the-data", Facts{Link: onV2, Applied: v2, File: file("v2", 100), Height: read(100), Done: been(v("v2", 100)), DoneKnown: true}, "launch upgrades/v2"},
+		{"halted-by-the-data", Facts{Link: genesis, File: file("v2", 100), Height: read(99), DoneKnown: true}, "carry out v2 at height 100 in upgrades/v2"},
+		{"file-of-the-future", Facts{Link: genesis, File: file("v2", 1000), Height: read(99), DoneKnown: true}, "launch genesis; pending v2"},
+		{"passed-without-it", Facts{Link: genesis, File: file("v2", 100), Height: read(100), DoneKnown: true}, "refuse: the plan file holds plan v2 at height 100, and the data is at height 100 and has not been through it"},
+		{"passed-without-it-and-not-known", Facts{Link: genesis, File: file("v2", 100), Height: read(100)}, "carry out v2 at height 100 in upgrades/v2"},
+		{"passed-and-skipped", Facts{Link: genesis, File: file("v2", 100), Height: read(150), DoneKnown: true, Skip: []int64{100}}, "launch genesis; passed v2"},
+		{"passed-and-was-skipped", Facts{Link: genesis, File: file("v2", 100), Height: read(150), DoneKnown: true, Skipped: skipped(false)}, "launch genesis"},
+		{"passed-and-the-operator-planned-it", Facts{Link: genesis, File: file("v2", 100), Manual: []Candidate{seenBelow("v2", 100)}, Height: read(140), DoneKnown: true}, "carry out v2 at height 100 in upgrades/v2"},
+		{"same-name-new-height", Facts{Link: onV2, Applied: v2, File: file("v2", 200), Height: read(199), Done: been(v("v2", 100)), DoneKnown: true}, "carry out v2 at height 200 in upgrades/v2"},
+		{"an-older-file-while-it-runs", Facts{Link: onV3, Running: true, Applied: v2v3[1:], File: file("v2", 100), Height: answered(5000), Done: been(v2v3...)}, "launch upgrades/v3"},
+		{"manual-and-done-by-the-data", Facts{Link: onV2, Applied: v2, Manual: []Candidate{manual("v2", 100)}, Height: read(120), Done: been(v("v2", 100)), DoneKnown: true}, "launch upgrades/v2; drop v2"},
+
+		// L1: data from before the link.
+		{"data-taken-back", Facts{Link: onV2, Applied: v2, History: been(v2...), Height: read(50), DoneKnown: true}, "refuse: the link names upgrades/v2, for plan v2 at height 100, and the data is of height 50: from before it"},
+		{"data-taken-back-by-the-block-store", Facts{Link: onV2, Applied: v2, Height: Height{Committed: 49, Known: true, AtMost: 50}}, "refuse: the link names upgrades/v2"},
+		{"data-taken-back-to-the-halt", Facts{Link: onV2, Applied: v2, Height: read(99), DoneKnown: true}, "launch upgrades/v2"},
+		{"an-old-record-is-no-proof", Facts{Link: onV2, Applied: v2, Height: at(50)}, "launch upgrades/v2"},
+
+		// L2 to L5, L11: data from beyond the link.
+		{"layer-lost", Facts{Link: genesis, File: file("v3", 300), Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3, link made for v3 at height 300"},
+		{"layer-lost-no-plan-file", Facts{Link: genesis, Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3, link made for v3 at height 300"},
+		{"layer-lost-no-binary", Facts{Link: genesis, File: file("v3", 300), Height: read(350), Done: been(v2v3...), DoneKnown: true, Faults: missing("upgrades/v3")}, "wait for v3 at height 300: the data has been through plan v3 at height 300, the link names genesis"},
+		{"new-home-with-a-snapshot", Facts{Link: genesis, Height: read(350), Done: been(v2v3...), DoneKnown: true, Faults: missing("upgrades/v3")}, "launch genesis"},
+		{"later-snapshot-on-an-old-home", Facts{Link: onV2, Applied: v2, History: been(v2...), Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3, link made for v3 at height 300"},
+		{"later-snapshot-no-binary", Facts{Link: onV2, Applied: v2, History: been(v2...), Height: read(350), Done: been(v2v3...), DoneKnown: true, Faults: missing("upgrades/v3")}, "refuse: the data has been through plan v3 at height 300, the link names upgrades/v2"},
+		{"later-data-at-the-next-halt", Facts{Link: onV2, Applied: v2, History: been(v2...), File: file("v4", 400), Height: read(399), Done: been(v2v3...), DoneKnown: true}, "carry out v4 at height 400 in upgrades/v4"},
+		{"pointed-by-hand", Facts{Link: solstice.Link{Dir: "upgrades/v3-fixed", Target: "upgrades/v3-fixed"}, History: been(v2v3...), Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3-fixed"},
+		{"patched-by-a-manual-plan", Facts{Link: solstice.Link{Dir: "upgrades/fix"}, Applied: append(v2v3, v("fix", 320)), History: append(been(v2v3...), Switched{v("fix", 320), "upgrades/fix"}), Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/fix"},
+		{"decided-by-the-operator", Facts{Link: genesis, Applied: v2v3[1:], History: []Switched{{v("v3", 300), "genesis"}}, Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch genesis"},
+		{"moved-home", Facts{Link: solstice.Link{Dir: "upgrades/v2", Target: "/old/cosmovisor/upgrades/v2", Moved: true}, Applied: v2, Height: read(150), Done: been(v2...), DoneKnown: true}, "launch upgrades/v2, link made"},
+
+		// L6 to L8: no link.
+		{"no-link-but-data", Facts{Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3, link made"},
+		{"no-link-data-and-a-patch", Facts{History: []Switched{{v("fix", 320), "upgrades/fix"}}, Applied: []solstice.Plan{v("fix", 320)}, Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/fix, link made"},
+		{"no-link-data-but-no-binary", Facts{Height: read(350), Done: been(v2v3...), DoneKnown: true, Faults: missing("upgrades/v3")}, "refuse: there is no current link, the data is under plan v3 at height 300"},
+		{"no-link-data-taken-back", Facts{History: been(v2...), Applied: v2, Height: read(50), DoneKnown: true}, "refuse: there is no current link; the last switch was to upgrades/v2"},
+		{"no-link-switched-at-the-halt", Facts{History: been(v2...), Applied: v2, Height: read(99), DoneKnown: true}, "launch upgrades/v2, link made"},
+
+		// A25, A26, P8: manual plans.
 		{"manual-to-come", Facts{Link: genesis, Running: true, Manual: []Candidate{manual("v2", 100)}, Height: answered(50)}, "launch genesis; pending v2; mark v2"},
 		{"manual-height-unknown", Facts{Link: genesis, Manual: []Candidate{manual("v2", 100)}}, "launch genesis; pending v2"},
 		{"manual-due", Facts{Link: genesis, Running: true, Manual: []Candidate{seenBelow("v2", 100)}, Height: answered(99)}, "carry out v2 at height 100 in upgrades/v2"},
@@ -133,6 +195,9 @@ func describe(d Decision) string {
 		if d.Relink {
 			text += ", link made"
 		}
+		if d.Under != nil {
+			text += " for " + d.Under.String()
+		}
 	case CarryOut:
 		text = fmt.Sprintf("carry out %s in %s", d.Plan, d.Dir)
 	case Wait:
@@ -152,6 +217,7 @@ func describe(d Decision) string {
 	names("pending", pending)
 	names("drop", d.Drop)
 	names("mark", d.Mark)
+	names("passed", d.Passed)
 	return text
 }
 
@@ -163,12 +229,14 @@ func TestDecideRefusesWithAWayOn(t *testing.T) {
 		{Link: onV2, Faults: map[string]string{"upgrades/v2": "no such file"}},
 		{Link: genesis, Faults: map[string]string{"genesis": "no such file"}},
 		{File: file("v2", 100)},
+		{Link: genesis, File: file("v2", 100), Height: read(150), DoneKnown: true},
+		{Link: onV2, Applied: v2, History: been(v2...), Height: read(50), DoneKnown: true},
 	} {
 		d := Decide(f)
 		if d.Action != Refuse || d.Hint == "" {
 			t.Errorf("Decide(%+v) = %v with hint %q, want a refusal with a hint", f, d.Action, d.Hint)
 		}
-		if len(f.History) > 0 && !slices.Contains(strings.Split(d.Hint, "\n"), "ln -sfn upgrades/v2 current") {
+		if len(f.History) > 0 && !strings.Contains(d.Hint, "solstice switch ") {
 			t.Errorf("the hint does not name what is known: %q", d.Hint)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"solstice"
 	"solstice/artifact"
 	"solstice/internal/durable"
+	"solstice/node"
 )
 
 // Live is what only a running supervisor knows, besides what Gather finds on disk.
@@ -21,7 +22,13 @@ type Live struct {
 	Written bool    // the plan file has changed since the node was started
 	Height  Height  // from the node; not Known: the record on disk serves
 	Skip    []int64 // heights after --unsafe-skip-upgrades
+	// Disk is what the databases of the stopped node say; nil: nobody has looked. Done is what they said when somebody did.
+	Disk *node.Heights
+	Done []solstice.Plan
 }
+
+// Stopped is what the files of a stopped node tell, for Gather.
+func Stopped(disk node.Heights) Live { return Live{Disk: &disk, Done: disk.Upgrades.Done} }
 
 // Gathered is what Gather found.
 type Gathered struct {
@@ -31,11 +38,14 @@ type Gathered struct {
 	// HeightFault is why the record of the height is not used. It may be lost, so it is no reason to stop.
 	HeightFault error
 	Staged      []string // directories of upgrades that no switch was made to yet
+	Told        Height   // what the node told last, where the height is from its databases
+	disk        *node.Heights
+	home        solstice.Home
 }
 
 // Gather reads from disk what Decide needs. An error means that something that must be readable is not.
 func Gather(home solstice.Home, live Live) (Gathered, error) {
-	g := Gathered{Facts: Facts{Height: live.Height, Skip: live.Skip, Running: live.Running, Faults: map[string]string{}}}
+	g := Gathered{disk: live.Disk, home: home, Facts: Facts{Height: live.Height, Skip: live.Skip, Running: live.Running, Faults: map[string]string{}}}
 	var err error
 	if g.Link, err = home.Current(); err != nil {
 		return g, err
@@ -59,14 +69,11 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 	if begun, ok := g.Journal.Begun(); ok {
 		g.Begun = &begun.Plan
 	}
-	if !g.Height.Known {
-		record, err := ReadHeight(home)
-		if err == nil {
-			g.Height = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			g.HeightFault = err
-		}
+	g.findHeight(home, live)
+	for _, plan := range live.Done {
+		g.Done = append(g.Done, Switched{plan, home.UpgradeDir(plan.Name)})
 	}
+	g.DoneKnown = live.Disk != nil && live.Disk.Upgrades.Err == nil
 	g.Skipped = g.Journal.Skipped()
 	g.History = history(home, g.Journal)
 	for _, name := range home.Dirs() {
@@ -78,6 +85,44 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 	g.Applied = applied(home, g.Link, g.Journal, g.History)
 	g.checkBinaries(home)
 	return g, nil
+}
+
+// findHeight says how far the chain is: as the node told it, or the databases, or the record of what the node told last (H1 to
+// H4 in docs/deciding.md).
+func (g *Gathered) findHeight(home solstice.Home, live Live) {
+	var recordedAt time.Time
+	if !g.Height.Known {
+		record, err := ReadHeight(home)
+		if err == nil {
+			g.Height, recordedAt = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}, record.At
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			g.HeightFault = err
+		}
+	}
+	if live.Disk != nil {
+		g.Told = g.Height
+		g.Height = weigh(*live.Disk, g.Height, recordedAt)
+	}
+}
+
+// weigh says how far a stopped node is, by its databases and what it told last. The application's database is exact. The block
+// store is at most one block ahead of it. The consensus WAL is too, but it may lack blocks, and stays when data is taken back: it
+// counts as far as it is newer than what was told.
+func weigh(disk node.Heights, told Height, toldAt time.Time) Height {
+	stored := disk.Stored
+	switch {
+	case disk.Committed.Err == nil:
+		return Height{Committed: disk.Committed.Height, Known: true, Answered: true, AtMost: disk.Committed.Height}
+	case stored.Err == nil && disk.Base > 0:
+		h := Height{Committed: stored.Height - 1, Known: true, Answered: true, AtMost: stored.Height}
+		if told.Known && told.Committed == stored.Height {
+			h.Committed = stored.Height
+		}
+		return h
+	case stored.Err == nil && (!told.Known || stored.At.After(toldAt) && stored.Height-1 > told.Committed):
+		return Height{Committed: stored.Height - 1, Known: true, Answered: told.Answered}
+	}
+	return told
 }
 
 // IsManual says whether the chain doesn't know a plan: the operator added it, and the plan file, if it holds the plan,
@@ -152,6 +197,9 @@ func (g *Gathered) checkBinaries(home solstice.Home) {
 		dirs = append(dirs, solstice.Genesis, g.Link.Dir)
 		if last, ok := g.lastSwitch(); ok {
 			dirs = append(dirs, last.Dir)
+		}
+		if stands, ok := g.stands(); ok {
+			dirs = append(dirs, stands.Dir)
 		}
 	}
 	for _, dir := range dirs {

@@ -141,7 +141,7 @@ func (m *model) session(events int) {
 func (m *model) launch(d Decision, facts Gathered) {
 	must(m, facts.Settle(m.home))
 	if d.Relink {
-		must(m, Relink(m.home, d.Dir))
+		must(m, facts.Relink(m.home, d))
 	}
 	binary := m.number(d.Dir)
 	for i, p := range m.plans {

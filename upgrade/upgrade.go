@@ -256,19 +256,23 @@ func (u *Upgrade) switchBinary(context.Context) error {
 	if err := durable.Symlink(u.Dir, u.Home.CurrentLink()); err != nil {
 		return err
 	}
-	applied := u.Plan
-	if !u.Home.KeepCase {
-		applied.Name = strings.ToLower(applied.Name)
-	}
-	return durable.WriteFile(u.Home.AppliedFile(u.Dir), applied.File(), 0o644)
+	return writeApplied(u.Home, u.Dir, u.Plan)
 }
 
-// Relink makes a lost link anew.
-func Relink(home solstice.Home, dir string) error {
-	if _, err := os.Lstat(home.CurrentLink()); !errors.Is(err, fs.ErrNotExist) {
-		return err
+// writeApplied leaves a plan beside the binary that was switched to for it.
+func writeApplied(home solstice.Home, dir string, plan solstice.Plan) error {
+	if !home.KeepCase {
+		plan.Name = strings.ToLower(plan.Name)
 	}
-	return durable.Symlink(dir, home.CurrentLink())
+	return durable.WriteFile(home.AppliedFile(dir), plan.File(), 0o644)
+}
+
+// Relink points the link at the binary that is launched, and notes the plan that it is moved for.
+func (g *Gathered) Relink(home solstice.Home, d Decision) error {
+	if d.Under == nil {
+		return durable.Symlink(d.Dir, home.CurrentLink())
+	}
+	return switchTo(home, d.Dir, []solstice.Plan{*d.Under})
 }
 
 // Settle closes the upgrade that the journal began, if there is one, before a binary is launched in its stead: either

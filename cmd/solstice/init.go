@@ -17,7 +17,6 @@ import (
 	"solstice"
 	"solstice/artifact"
 	"solstice/internal/durable"
-	"solstice/upgrade"
 )
 
 func initCommand(configPath *string) *cobra.Command {
@@ -80,10 +79,11 @@ func initialize(cmd *cobra.Command, c *Config, log *slog.Logger, binary string) 
 	}
 
 	log.Info("checking on the current symlink and creating it if needed")
-	if err := upgrade.Relink(home, solstice.Genesis); err != nil {
-		return err
-	}
 	link, err := home.Current()
+	if err == nil && link.Missing() {
+		link = solstice.Link{Dir: solstice.Genesis}
+		err = durable.Symlink(link.Dir, home.CurrentLink())
+	}
 	if err == nil && link.Dir == "" {
 		err = &solstice.RefusedError{Reason: "the current link can't be used: " + link.Fault, Hint: "move it away: mv " + home.CurrentLink() + " " + home.CurrentLink() + ".old"}
 	}

@@ -52,6 +52,7 @@ func report(w io.Writer, err error) int {
 	}
 	switch {
 	case errors.As(err, &refused):
+		_ = refused.Evidence.Print(w, "solstice: found: ") // else nobody is there to be told
 		for _, hint := range refused.Hints() {
 			fmt.Fprintln(w, "solstice: hint:", hint)
 		}
@@ -91,7 +92,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 	root.AddCommand(
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
-		snapshotCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
+		snapshotCommand(&configPath), switchCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
 		ejectCommand(&configPath), versionCommand(&configPath),
 	)
 	return root

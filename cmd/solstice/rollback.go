@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -118,9 +117,5 @@ func (c *consent) walk(cmd *cobra.Command, home rollback.Home, sight rollback.Si
 }
 
 func printSight(cmd *cobra.Command, sight rollback.Sight) error {
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	for _, line := range sight.Lines() {
-		fmt.Fprintf(w, "%s\t%s\n", line.What, line.Value)
-	}
-	return w.Flush()
+	return sight.Lines().Print(cmd.OutOrStdout(), "")
 }
