@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,9 @@ type Reading struct {
 
 // Says is the reading as a sentence goes on after its subject, such as "committed 36, says application.db".
 func (r Reading) Says(verb string) string {
+	if errors.Is(r.Err, fs.ErrNotExist) {
+		return "none is there"
+	}
 	if r.Err != nil {
 		return "not known: " + strings.ReplaceAll(r.Err.Error(), "\n", "; ")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"solstice"
 	"solstice/node"
 	"solstice/upgrade"
 	"solstice/watch"
@@ -90,16 +91,39 @@ func (s *Supervisor) hear(a answer) {
 	if time.Since(s.recorded) >= recordEvery {
 		s.recordHeight()
 	}
+	s.confirm()
+}
+
+// confirm closes an upgrade once a block beyond its height is heard of.
+func (s *Supervisor) confirm() {
 	if s.watched == nil {
 		return
 	}
-	confirmed, err := s.watched.See(a.height)
+	confirmed, err := s.watched.See(s.heard.Committed)
 	s.warn("the journal can't be written", err)
 	if confirmed {
-		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", a.height)
+		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", s.heard.Committed)
 		s.watched = nil
 		s.keeper.look()
 	}
+}
+
+// readDisk asks the databases of the stopped node what its application has committed and been through.
+func (s *Supervisor) readDisk() error {
+	disk := node.ReadHeights(s.Home, s.Settings)
+	if disk.InUse() {
+		return &solstice.RefusedError{
+			Reason: "another process has the node's databases open: a node that runs without solstice?",
+			Hint:   "see which: fuser -v " + s.Home.Data() + "/*.db/LOCK",
+		}
+	}
+	s.disk, s.done, s.unseen = &disk, disk.Upgrades.Done, false
+	if disk.Committed.Err == nil {
+		s.heard = upgrade.Height{Committed: disk.Committed.Height, Known: true, Answered: true}
+		s.recordHeight()
+		s.confirm()
+	}
+	return nil
 }
 
 // recordHeight keeps the last height that was heard for a time without a node.

@@ -286,14 +286,9 @@ func (s *Supervisor) decide() (upgrade.Gathered, upgrade.Decision, error) {
 	if s.process != nil || !s.unseen || d.Action == upgrade.CarryOut && s.written {
 		return facts, d, nil
 	}
-	disk := node.ReadHeights(s.Home, s.Settings)
-	if disk.InUse() {
-		return facts, d, &solstice.RefusedError{
-			Reason: "another process has the node's databases open: is a node running without solstice?",
-			Hint:   "see which: fuser -v " + s.Home.Data() + "/*.db/LOCK",
-		}
+	if err := s.readDisk(); err != nil {
+		return facts, d, err
 	}
-	s.disk, s.done, s.unseen = &disk, disk.Upgrades.Done, false
 	if facts, err = upgrade.Gather(s.Home, s.live()); err != nil {
 		return facts, d, err
 	}
@@ -308,7 +303,7 @@ func (s *Supervisor) live() upgrade.Live {
 func (s *Supervisor) tellEvidence(d upgrade.Decision, facts upgrade.Gathered) {
 	if d.Contradicts && s.said[saidWaiting] == "" {
 		for _, line := range facts.Evidence() {
-			s.Log.Info("found", line.What, line.Value)
+			s.Log.Info("found", "what", line.What, "value", line.Value)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package supervisor
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // wait says why nothing is done, and looks again soon.
 func (s *Supervisor) wait(reason, hint string) {
@@ -8,7 +11,7 @@ func (s *Supervisor) wait(reason, hint string) {
 		if hint == "" {
 			s.Log.Warn(reason)
 		} else {
-			s.Log.Warn(reason, "hint", hint)
+			s.Log.Warn(reason, "hint", strings.ReplaceAll(hint, "\n", "; "))
 		}
 	}
 	s.lookAgainIn(lookAgain)

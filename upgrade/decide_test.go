@@ -2,10 +2,13 @@ package upgrade
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
+	"time"
 
 	"solstice"
+	"solstice/node"
 )
 
 func v(name string, height int64) solstice.Plan { return solstice.Plan{Name: name, Height: height} }
@@ -239,5 +242,38 @@ func TestDecideRefusesWithAWayOn(t *testing.T) {
 		if len(f.History) > 0 && !strings.Contains(d.Hint, "solstice switch ") {
 			t.Errorf("the hint does not name what is known: %q", d.Hint)
 		}
+	}
+}
+
+// TestWeigh is H1 to H5 of docs/deciding.md.
+func TestWeigh(t *testing.T) {
+	noon := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	none := node.Reading{Err: fs.ErrNotExist}
+	is := func(height int64) node.Reading { return node.Reading{Height: height} }
+	wal := func(height int64, at time.Time) node.Heights {
+		return node.Heights{Committed: none, Stored: node.Reading{Height: height, At: at}}
+	}
+	for _, tt := range []struct {
+		name string
+		disk node.Heights
+		told Height
+		want Height
+	}{
+		{"H1-application", node.Heights{Committed: is(99), Stored: is(100), Base: 1}, at(500), read(99)},
+		{"H2-block-store", node.Heights{Committed: none, Stored: is(100), Base: 1}, Height{}, Height{Committed: 99, Known: true, Answered: true, AtMost: 100}},
+		{"H2-and-told-the-same", node.Heights{Committed: none, Stored: is(100), Base: 1}, at(100), Height{Committed: 100, Known: true, Answered: true, AtMost: 100}},
+		{"H2-and-told-of-other-data", node.Heights{Committed: none, Stored: is(100), Base: 1}, at(500), Height{Committed: 99, Known: true, Answered: true, AtMost: 100}},
+		{"H3-wal", wal(100, noon), Height{}, at(99)},
+		{"H3-newer", wal(100, noon.Add(time.Minute)), at(80), at(99)},
+		{"H4-wal-of-before-a-restore", wal(100, noon.Add(-time.Minute)), at(80), at(80)},
+		{"H4-wal-lacks-blocks", wal(10, noon.Add(time.Minute)), at(80), at(80)},
+		{"H4-told", node.Heights{Committed: none, Stored: none}, at(80), at(80)},
+		{"H5-nothing", node.Heights{Committed: none, Stored: none}, Height{}, Height{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := weigh(tt.disk, tt.told, noon); got != tt.want {
+				t.Errorf("weigh = %+v, want %+v", got, tt.want)
+			}
+		})
 	}
 }

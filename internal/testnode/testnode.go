@@ -35,9 +35,10 @@ type Script struct {
 	IgnoreTerm bool           `json:"ignore_term"` // only SIGKILL ends it
 	StopTime   time.Duration  `json:"stop_time"`   // how long it takes to stop
 	Fail       map[string]int `json:"fail"`        // by version, the code to end with right at the start
-	StopAt     int64          `json:"stop_at"`     // the height at which it ends by itself, with StopCode
+	StopAt     int64          `json:"stop_at"`     // the height from which on it ends by itself, with StopCode
 	StopCode   int            `json:"stop_code"`
 	Proposals  []Proposal     `json:"proposals"`
+	Database   bool           `json:"database"` // heights and upgrades stand in goleveldb, as a real node's do
 }
 
 // Plan is one upgrade of the script.
@@ -176,6 +177,7 @@ type running struct {
 	script Script
 	height int64 // committed
 	own    int   // how many upgrades this binary has behind it
+	db     *databases
 }
 
 func start(args []string) int {
@@ -188,6 +190,16 @@ func start(args []string) int {
 	logLine(n.home, "start at %d", n.height)
 	fmt.Println(ownVersion(), "started at height", n.height)
 	return n.run(signals)
+}
+
+// upgradeAt is the chain's plan that this binary carries out with the block of a height, or nil.
+func (n *running) upgradeAt(height int64) *Plan {
+	for i, p := range n.script.Plans {
+		if p.Height == height && i < n.own && !p.Manual && p.Until == 0 {
+			return &n.script.Plans[i]
+		}
+	}
+	return nil
 }
 
 // fail tells an error, and returns the code to end with.
@@ -231,6 +243,12 @@ func (n *running) open(args []string) error {
 		n.script.BlockTime = 10 * time.Millisecond
 	}
 	n.height = n.committed()
+	if n.script.Database {
+		if n.db, err = openDatabases(n.home); err != nil {
+			return err
+		}
+		n.height = n.db.height
+	}
 	if err := n.checkBinary(); err != nil {
 		return err
 	}
@@ -349,7 +367,7 @@ func (n *running) run(signals <-chan os.Signal) int {
 			if err := n.commit(); err != nil {
 				return n.fail(err)
 			}
-			if n.height == n.script.StopAt {
+			if n.script.StopAt > 0 && n.height >= n.script.StopAt {
 				return n.script.StopCode
 			}
 		}
@@ -360,6 +378,11 @@ func (n *running) run(signals <-chan os.Signal) int {
 func (n *running) halt(p Plan) int {
 	plan := solstice.Plan{Name: p.Name, Height: p.Height, Info: p.Info}
 	logLine(n.home, "halt for %s", p.Name)
+	if n.db != nil {
+		if err := n.db.store(n.height + 1); err != nil {
+			return n.fail(err)
+		}
+	}
 	fmt.Printf("UPGRADE %q NEEDED at height: %d\n", p.Name, p.Height)
 	if err := os.WriteFile(filepath.Join(n.home, "data", "upgrade-info.json"), plan.File(), 0o600); err != nil {
 		fmt.Fprintln(os.Stderr, "noded:", err)
@@ -368,6 +391,11 @@ func (n *running) halt(p Plan) int {
 }
 
 func (n *running) commit() error {
+	if n.db != nil {
+		if err := errors.Join(n.db.store(n.height+1), n.db.commit(n.height+1, n.upgradeAt(n.height+1))); err != nil {
+			return err
+		}
+	}
 	path := filepath.Join(n.home, "data", "height")
 	if err := os.WriteFile(path+".new", []byte(strconv.FormatInt(n.height+1, 10)), 0o644); err != nil {
 		return err
