@@ -61,7 +61,7 @@ func testMain(m *testing.M) int {
 // TestUpgrades takes one validator through two upgrades that its chain decides on, in one run of solstice. The
 // second binary is added while the chain runs. Then a full node that knows nothing but the genesis goes through both, in
 // one run of solstice too, and has the same state. It takes the second one back with the chain's own rollback, which can do
-// that as v3 adds no store, and carries it out again.
+// that as v3 adds no store, and carries it out again. Then what is on its disk decides.
 func TestUpgrades(t *testing.T) {
 	t.Parallel()
 	ctx, nw := layOut(t, network.Config{FullNodes: 1, BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
@@ -104,8 +104,11 @@ func TestUpgrades(t *testing.T) {
 	}
 	fullCtx = full.start(ctx)
 	full.checkUpgraded(fullCtx, v3)
-	checkAgree(t, fullCtx, []*node{validator, full})
+	agree := func(ctx context.Context) { checkAgree(t, ctx, []*node{validator, full}) }
+	agree(fullCtx)
 	full.stop()
+
+	testDeciding(t, ctx, full, agree, v2, v3)
 	validator.stop()
 }
 
