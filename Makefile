@@ -7,7 +7,7 @@ AS_BUILT := env CGO_ENABLED=0 GOFLAGS='-trimpath -tags=pebbledb'
 # Each step says how long it took.
 STEP = @step() { echo "== $$1"; shift; start=$$(date +%s); "$$@" || exit 1; echo "== done in $$(($$(date +%s) - start)) s"; }; step
 
-.PHONY: build demo test check unit e2e bench clean
+.PHONY: build demo test check unit e2e chaos bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/solstice ./cmd/solstice
@@ -37,6 +37,12 @@ e2e:
 	$(STEP) "build the test chain" sh -c 'cd testchain && go run ./cmd/build-chain'
 	$(STEP) "vet and staticcheck, test chain" $(AS_BUILT) sh -c 'cd testchain && go vet ./... && ../$(STATICCHECK) ./...'
 	$(STEP) "end-to-end tests" $(AS_BUILT) sh -c 'cd testchain && go test -count=1 -timeout 15m ./...'
+
+# Cut off, fail and fill up whatever can be, for as long as FOR says; all of it once, however long that takes. A short form is
+# a part of make test.
+FOR ?= 30m
+chaos:
+	go test -count=1 -v -timeout 0 ./chaos -chaos $(FOR)
 
 # Beside Cosmovisor 1.5.0, as ratios; writes docs/benchmarks.md.
 bench:

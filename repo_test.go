@@ -21,6 +21,7 @@ var layers = [][]string{
 	{"solstice/readiness"},
 	{"solstice/supervisor"},
 	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
+	{"solstice/chaos"},
 }
 
 // rootForbids is technology, which has no place among the words of the root package.
