@@ -406,6 +406,12 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if !facts.Height.Known && len(d.Pending) > 0 {
 		s.Log.Info("the height is not known: no plan is due before the node tells it", "plan", d.Pending[0].Name, "height", d.Pending[0].Height)
 	}
+	switch mended, err := facts.MendPlan(s.Home, d.Dir); {
+	case err != nil:
+		return s.keepOrRefuse(fmt.Errorf("the plan file, which the new binary needs, can't be written: %w", err))
+	case mended:
+		s.Log.Warn("the plan file was not whole, and the new binary needs it: it is written anew from the journal", "path", s.Home.PlanFile())
+	}
 	binary := s.Home.Binary(d.Dir)
 	if err := artifact.MakeExecutable(binary); err != nil {
 		return s.keepOrRefuse(err)

@@ -244,6 +244,41 @@ func TestRunGoesOnAfterEveryCut(t *testing.T) {
 	}
 }
 
+// TestMendPlan: a power cut may take what the node wrote into the plan file. The new binary needs it until it has migrated.
+func TestMendPlan(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		damage func(path string) error
+		height Height
+		want   bool
+	}{
+		{"empty", func(path string) error { return os.Truncate(path, 0) }, read(99), true},
+		{"gone", os.Remove, read(99), true},
+		{"gone-and-height-unknown", os.Remove, Height{}, true},
+		{"whole", func(string) error { return nil }, read(99), false},
+		{"of-another-plan", func(path string) error { return os.WriteFile(path, v("v3", 300).File(), 0o600) }, read(99), false},
+		{"gone-and-migrated", os.Remove, read(100), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUpgrade(t)
+			must(t, u.Begin())
+			must(t, u.Run(t.Context()))
+			must(t, tt.damage(u.Home.PlanFile()))
+			facts, err := Gather(u.Home, Live{Height: tt.height})
+			must(t, err)
+			mended, err := facts.MendPlan(u.Home, "upgrades/v2")
+			must(t, err)
+			plan, _ := solstice.ReadPlan(u.Home.PlanFile())
+			if mended != tt.want || mended && plan != v("V2", 100) {
+				t.Errorf("mended %v, plan file then: %+v", mended, plan)
+			}
+			if again, err := facts.MendPlan(u.Home, "genesis"); again || err != nil {
+				t.Errorf("for another binary: %v, %v", again, err)
+			}
+		})
+	}
+}
+
 func newUpgrade(t *testing.T) *Upgrade {
 	t.Helper()
 	dir := t.TempDir()

@@ -186,11 +186,14 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 		}
 		ended <- u.Ended()
 	}()
+	// The node has written the plan file without a sync, and the new binary ends at once if it is not whole.
+	synced := make(chan error, 1)
+	go func() { synced <- errors.Join(durable.Sync(u.Home.PlanFile()), durable.Sync(u.Home.Data())) }()
 	err := u.takeSnapshot(ctx)
 	if endedErr := <-ended; endedErr != nil {
 		u.Log.Warn("what the validator has signed can't be recorded", "err", endedErr)
 	}
-	return err
+	return errors.Join(err, <-synced)
 }
 
 func (u *Upgrade) takeSnapshot(ctx context.Context) error {
@@ -291,6 +294,17 @@ func (g *Gathered) Settle(home solstice.Home) error {
 	}
 	g.Journal = append(g.Journal, closing)
 	return nil
+}
+
+// MendPlan writes the plan file anew where it is missing or broken and a new binary that has yet to migrate needs it: a power cut
+// may have taken what the node wrote without a sync. It says whether it did.
+func (g *Gathered) MendPlan(home solstice.Home, dir string) (mended bool, err error) {
+	begun, ok := g.Journal.Unconfirmed()
+	migrated := g.Height.Known && g.Height.Committed >= begun.Plan.Height
+	if !ok || begun.Dir != dir || g.File != nil || migrated {
+		return false, nil
+	}
+	return true, durable.WriteFile(home.PlanFile(), begun.Plan.File(), 0o600)
 }
 
 // Watch follows a new binary from its start to its first block beyond the plan's height, and enters what it

@@ -26,11 +26,9 @@ type Proposal struct {
 // rpc answers what Solstice asks of CometBFT and of the application. A file rpc in the home takes the place of every answer but
 // the height's: what is in it is sent.
 func (n *running) rpc(w http.ResponseWriter, r *http.Request) {
-	content, _ := os.ReadFile(filepath.Join(n.home, "data", "height"))
-	text := strings.TrimSpace(string(content))
-	height, _ := strconv.ParseInt(text, 10, 64)
+	height := n.told.Load()
 	if r.URL.Path == "/abci_info" {
-		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"last_block_height":%q}}}`, text)
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"last_block_height":"%d"}}}`, height)
 		return
 	}
 	if garbage, err := os.ReadFile(filepath.Join(n.home, "rpc")); err == nil {

@@ -18,12 +18,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"solstice"
+	"solstice/internal/durable"
 	"solstice/node"
 )
 
@@ -178,6 +180,7 @@ type running struct {
 	height int64 // committed
 	own    int   // how many upgrades this binary has behind it
 	db     *databases
+	told   atomic.Int64 // height, for the RPC
 }
 
 func start(args []string) int {
@@ -249,6 +252,7 @@ func (n *running) open(args []string) error {
 		}
 		n.height = n.db.height
 	}
+	n.told.Store(n.height)
 	if err := n.checkBinary(); err != nil {
 		return err
 	}
@@ -320,13 +324,10 @@ func (n *running) sign() error {
 	if signed, _ := os.ReadFile(list); strings.Contains("\n"+string(signed), "\n"+line) {
 		return exitError{SignedTwice, "SIGNED TWICE: height " + line}
 	}
-	// CometBFT writes its state before the signature leaves it.
+	// CometBFT writes and syncs its state before the signature leaves it.
 	state.Height = n.height + 1
 	content = fmt.Appendf(nil, `{"height":"%d","round":0,"step":3}`, state.Height)
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := durable.WriteFile(path, content, 0o600); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(list, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
@@ -334,7 +335,7 @@ func (n *running) sign() error {
 		return err
 	}
 	_, err = f.WriteString(line)
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // run makes blocks until it is stopped or halts.
@@ -404,5 +405,6 @@ func (n *running) commit() error {
 		return err
 	}
 	n.height++
+	n.told.Store(n.height)
 	return nil
 }
