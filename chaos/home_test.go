@@ -479,7 +479,9 @@ func (h *home) checkSnapshots(prefixes, more []string) {
 	if len(rest) > 0 {
 		h.Errorf("there are snapshots %v too many: there are %v", rest, all)
 	}
-	folders, err := filepath.Glob(filepath.Join(h.dir, "data-backup-*"))
+	data, err := filepath.EvalSymlinks(h.paths().Data())
+	h.must(err)
+	folders, err := filepath.Glob(filepath.Join(filepath.Dir(data), "data-backup-*"))
 	if err != nil || len(folders) != len(all) {
 		h.Errorf("folders of snapshots: %v, %v; listed are %v", folders, err, all)
 	}

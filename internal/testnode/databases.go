@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/syndtr/goleveldb/leveldb"
+	ldberrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 )
 
@@ -19,12 +21,25 @@ type databases struct {
 
 var synced = &opt.WriteOptions{Sync: true}
 
+// openDatabases opens them, and makes them on a new home. Who was killed while they were made for the first time makes them anew,
+// which a real node can't.
 func openDatabases(home string) (*databases, error) {
-	app, err := leveldb.OpenFile(filepath.Join(home, "data", "application.db"), nil)
+	open := func(name string) (*leveldb.DB, error) {
+		dir := filepath.Join(home, "data", name)
+		db, err := leveldb.OpenFile(dir, nil)
+		if _, statErr := os.Stat(filepath.Join(home, "data", "height")); ldberrors.IsCorrupted(err) && errors.Is(statErr, os.ErrNotExist) {
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, err
+			}
+			db, err = leveldb.OpenFile(dir, nil)
+		}
+		return db, err
+	}
+	app, err := open("application.db")
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := leveldb.OpenFile(filepath.Join(home, "data", "blockstore.db"), nil)
+	blocks, err := open("blockstore.db")
 	if err != nil {
 		return nil, err
 	}
