@@ -54,6 +54,7 @@ func readHead(path string, head []byte) bool {
 type loader struct {
 	own  string            // folder of the binary's own libraries
 	seen map[string]string // where each library is that was found
+	musl string            // the program's loader, if it is musl's; it has a search path of its own
 }
 
 // maxLibraries bounds what one binary may lead to.
@@ -68,6 +69,9 @@ func (l *loader) missing(path string) ([]string, error) {
 	defer file.Close()
 	var missing []string
 	if interpreter := interpreterOf(file); interpreter != "" {
+		if strings.HasPrefix(filepath.Base(interpreter), "ld-musl-") {
+			l.musl = interpreter
+		}
 		if _, err := os.Stat(interpreter); err != nil {
 			missing = append(missing, fmt.Sprintf("%s needs the loader %s, which is not here", filepath.Base(path), interpreter))
 		}
@@ -157,9 +161,25 @@ func (l *loader) folders(file *elf.File, path string) []string {
 	folders = append(folders, l.own)
 	folders = append(folders, filepath.SplitList(os.Getenv("LD_LIBRARY_PATH"))...)
 	folders = append(folders, runPath...)
+	if l.musl != "" {
+		return append(folders, muslPath(l.musl)...)
+	}
 	folders = append(folders, configured("/etc/ld.so.conf", 0)...)
 	multiarch := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[runtime.GOARCH]
 	return append(folders, "/lib/"+multiarch, "/usr/lib/"+multiarch, "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+}
+
+// muslPath is where musl's loader searches last: what etc/ld-musl-ARCH.path names, beside the folder of the loader, with
+// colons or line ends between; without that file a path of its own (musl's ldso/dynlink.c).
+func muslPath(interpreter string) []string {
+	name := strings.TrimSuffix(filepath.Base(interpreter), ".so.1") + ".path"
+	file, err := os.Open(filepath.Join(filepath.Dir(filepath.Dir(interpreter)), "etc", name))
+	if err != nil {
+		return []string{"/lib", "/usr/local/lib", "/usr/lib"}
+	}
+	defer file.Close()
+	content, _ := io.ReadAll(io.LimitReader(file, 64<<10))
+	return strings.FieldsFunc(string(content), func(r rune) bool { return r == ':' || r == '\n' })
 }
 
 // find returns the first file of that name which is for the same machine, or nothing.
