@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"solstice"
@@ -50,6 +51,7 @@ func prepare(ctx context.Context, home solstice.Home, name string, f artifact.Fe
 	p = Prepared{Dir: home.UpgradeDir(name), Plan: name, Time: time.Now()}
 	path := home.Binary(p.Dir)
 	if _, err := os.Lstat(path); err == nil {
+		_ = dropDownloads(home, p.Dir) // else the next start does
 		return p, true, artifact.Check(path)
 	}
 	info, err := resolve()
@@ -78,8 +80,8 @@ func prepare(ctx context.Context, home solstice.Home, name string, f artifact.Fe
 
 // downloadFolder is the folder that a download lies in until it is whole, locked. Others that were given up are removed.
 func downloadFolder(home solstice.Home, name string, info artifact.Info) (folder string, release func(), err error) {
-	sum := sha256.Sum256(fmt.Append(nil, name, info.Binaries)) // a map is printed in order
-	folder = filepath.Join(home.DownloadDir(), hex.EncodeToString(sum[:8]))
+	sum := sha256.Sum256(fmt.Append(nil, info.Binaries)) // a map is printed in order
+	folder = filepath.Join(home.DownloadDir(), downloadsOf(home.UpgradeDir(name))+hex.EncodeToString(sum[:8]))
 	if err := durable.MkdirAll(folder, 0o700); err != nil {
 		return "", nil, err
 	}
@@ -104,6 +106,32 @@ func downloadFolder(home solstice.Home, name string, info artifact.Info) (folder
 		_ = os.Remove(folder) // if nothing is in it
 		lock.Close()
 	}, err
+}
+
+// downloadsOf begins the names of the download folders for a binary's directory.
+func downloadsOf(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return hex.EncodeToString(sum[:8]) + "-"
+}
+
+// dropDownloads removes what is left of downloads whose binary is in its place: of one that was cut off at its very end, or that
+// the operator was faster than. One that somebody is at is left to them.
+func dropDownloads(home solstice.Home, dir string) error {
+	folders, err := os.ReadDir(home.DownloadDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range folders {
+		if !strings.HasPrefix(e.Name(), downloadsOf(dir)) {
+			continue
+		}
+		folder := filepath.Join(home.DownloadDir(), e.Name())
+		if lock, lockErr := durable.Lock(folder); lockErr == nil {
+			err = errors.Join(err, os.RemoveAll(folder))
+			lock.Close()
+		}
+	}
+	return err
 }
 
 // place puts the libraries in their place, then the binary, whose being there is what counts, and records it.

@@ -26,14 +26,16 @@ func Stage(home solstice.Home, name, binary string, force bool) (path string, un
 		return "", nil, nil, &solstice.RefusedError{Reason: err.Error()}
 	}
 	made := firstMissing(home, filepath.Dir(path))
-	nothing := func() error { return nil }
+	keep = func() error { return nil }
 	undo = func() error {
-		if made != "" {
+		switch {
+		case made != "":
 			return os.RemoveAll(made)
+		case exists:
+			return nil // what was there is there
 		}
 		return durable.Remove(path)
 	}
-	keep = nothing
 	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", nil, nil, err
 	}
@@ -42,7 +44,12 @@ func Stage(home solstice.Home, name, binary string, force bool) (path string, un
 	if err == nil && exists {
 		old := durable.TempName(path)
 		if err = os.Link(path, old); err == nil {
-			undo = func() error { return durable.Rename(old, path) }
+			undo = func() error {
+				if err := durable.Rename(old, path); err != nil {
+					return err
+				}
+				return durable.Remove(old) // still there where both are names of one file: then rename(2) does nothing
+			}
 			keep = func() error { return durable.Remove(old) }
 		}
 	}
@@ -78,6 +85,11 @@ func Sweep(home solstice.Home) error {
 		var err error
 		for _, dir := range dirs {
 			err = errors.Join(err, durable.Sweep(dir))
+		}
+		for _, name := range home.Dirs() {
+			if _, statErr := os.Lstat(home.Binary(filepath.Join("upgrades", name))); statErr == nil {
+				err = errors.Join(err, dropDownloads(home, filepath.Join("upgrades", name)))
+			}
 		}
 		return err
 	})

@@ -1,0 +1,87 @@
+package upgrade
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"solstice/internal/durable"
+)
+
+// TestStageFails: what can't be placed leaves the binary that is there. The name is one to which no temporary name can be made.
+func TestStageFails(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		home := newHome(t)
+		home.Name = strings.Repeat("n", 240)
+		path := home.Binary("upgrades/v2")
+		want := "#!/bin/sh\necho old\n"
+		if there {
+			write(t, path, want)
+		}
+		binary := filepath.Join(t.TempDir(), "binary")
+		write(t, binary, "#!/bin/sh\n")
+		if _, _, _, err := Stage(home, "v2", binary, true); err == nil || !strings.Contains(err.Error(), "file name too long") {
+			t.Fatalf("error %v", err)
+		}
+		content, err := os.ReadFile(path)
+		if there && (err != nil || string(content) != want) {
+			t.Errorf("the old binary: %q, %v", content, err)
+		}
+		if _, err := os.Lstat(filepath.Join(home.Upgrades(), "v2")); !there && err == nil {
+			t.Error("a folder is left")
+		}
+	}
+}
+
+// TestStageUndone: the old binary is back, and nothing else is there.
+func TestStageUndone(t *testing.T) {
+	home := newHome(t)
+	path := home.Binary("upgrades/v2")
+	write(t, path, "#!/bin/sh\necho old\n")
+	binary := filepath.Join(t.TempDir(), "binary")
+	write(t, binary, "#!/bin/sh\n")
+	_, undo, _, err := Stage(home, "v2", binary, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := undo(); err != nil {
+		t.Error(err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if content, readErr := os.ReadFile(path); err != nil || len(entries) != 1 || readErr != nil || string(content) != "#!/bin/sh\necho old\n" {
+		t.Errorf("%v, %v; %q, %v", entries, err, content, readErr)
+	}
+}
+
+// TestSweepDownloads: what is left of a download goes when the binary is there, and not before.
+func TestSweepDownloads(t *testing.T) {
+	home := newHome(t)
+	done := filepath.Join(home.DownloadDir(), downloadsOf("upgrades/v2")+"0")
+	open := filepath.Join(home.DownloadDir(), downloadsOf("upgrades/v3")+"0")
+	for _, folder := range []string{done, open} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, home.Binary("upgrades/v2"), "#!/bin/sh\n")
+	write(t, filepath.Join(home.Upgrades(), "v3", "bin", durable.TempPrefix+"noded"), "#!/bin")
+	if err := Sweep(home); err != nil {
+		t.Error(err)
+	}
+	for folder, want := range map[string]bool{done: false, open: true} {
+		if _, err := os.Lstat(folder); (err == nil) != want {
+			t.Errorf("%s: %v", folder, err)
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
