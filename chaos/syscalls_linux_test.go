@@ -52,6 +52,7 @@ func TestSystemCalls(t *testing.T) {
 		return
 	}
 	slices.SortStableFunc(all, func(a, b attempt) int { return strings.Compare(a.name, b.name) })
+	t.Logf("%d attempts", len(all))
 	r := random("system calls")
 	began := time.Now()
 	long, full := systemCalls.full()

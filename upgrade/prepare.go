@@ -144,8 +144,14 @@ func place(home solstice.Home, got artifact.Got, p *Prepared) error {
 		}
 	}
 	for _, from := range got.Libraries {
-		if err := durable.CopyFile(from, filepath.Join(libraries, filepath.Base(from)), 0o755); err != nil {
-			return err
+		to := filepath.Join(libraries, filepath.Base(from))
+		temp := durable.TempName(to)
+		err := durable.CopyFile(from, temp, 0o755)
+		if err == nil {
+			err = durable.Rename(temp, to) // over what a try that was cut off has placed
+		}
+		if err != nil {
+			return errors.Join(err, os.RemoveAll(temp))
 		}
 	}
 	_, undo, keep, err := Stage(home, p.Plan, got.Path, false)

@@ -80,7 +80,7 @@ func Sweep(home solstice.Home) error {
 		dirs := []string{home.StateDir, filepath.Dir(home.SignStateFile()), home.Root(), home.Data(), home.Upgrades(), filepath.Dir(home.Binary(solstice.Genesis))}
 		for _, name := range home.Dirs() {
 			dir := filepath.Join("upgrades", name)
-			dirs = append(dirs, filepath.Join(home.Root(), dir), filepath.Dir(home.Binary(dir)))
+			dirs = append(dirs, filepath.Join(home.Root(), dir), filepath.Dir(home.Binary(dir)), artifact.Libraries(home.Binary(dir)))
 		}
 		var err error
 		for _, dir := range dirs {

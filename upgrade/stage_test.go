@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"solstice/artifact"
 	"solstice/internal/durable"
 )
 
@@ -73,6 +74,24 @@ func TestSweepDownloads(t *testing.T) {
 		if _, err := os.Lstat(folder); (err == nil) != want {
 			t.Errorf("%s: %v", folder, err)
 		}
+	}
+}
+
+// TestPlaceAgain: libraries that a cut left without their binary don't stand in the way.
+func TestPlaceAgain(t *testing.T) {
+	home := newHome(t)
+	from := t.TempDir()
+	got := artifact.Got{Path: filepath.Join(from, "noded"), Libraries: []string{filepath.Join(from, "lib.so")}}
+	write(t, got.Path, "#!/bin/sh\n")
+	write(t, got.Libraries[0], "\x7fELF")
+	placed := filepath.Join(artifact.Libraries(home.Binary("upgrades/v2")), "lib.so")
+	write(t, placed, "\x7f")
+	write(t, home.PreparedFile(), "")
+	if err := place(home, got, &Prepared{Dir: "upgrades/v2", Plan: "v2"}); err != nil {
+		t.Error(err)
+	}
+	if content, err := os.ReadFile(placed); err != nil || string(content) != "\x7fELF" {
+		t.Errorf("the library: %q, %v", content, err)
 	}
 }
 
