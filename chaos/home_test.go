@@ -254,7 +254,7 @@ const patience = 60 * time.Second
 // await waits until something is so.
 func (h *home) await(what string, so func() bool) {
 	h.Helper()
-	for deadline := time.Now().Add(patience); !so(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.Fatalf("it never came to this: %s\n%s", what, h.story())
 		}
