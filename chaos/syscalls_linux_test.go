@@ -32,17 +32,17 @@ func TestSystemCalls(t *testing.T) {
 		for _, s := range scenarios {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				calls := s.try(t, harm{})
+				calls := s.try(t, harm{}, 0)
 				t.Logf("%d calls: %v", len(calls), calls)
 				mu.Lock()
 				defer mu.Unlock()
 				for i, c := range calls {
-					all = append(all, attempt{s, harm{n: i + 1}})
+					all = append(all, attempt{s, harm{n: i + 1}, 0})
 					if i > 0 && i+1 < len(calls) && calls[i-1].String() == c.String() && calls[i+1].String() == c.String() {
 						continue // in the middle of many writes to one file an error is the same error
 					}
 					for _, errno := range c.errors {
-						all = append(all, attempt{s, harm{n: i + 1, errno: errno}}, attempt{s, harm{n: i + 1, errno: errno, lasting: true}})
+						all = append(all, attempt{s, harm{n: i + 1, errno: errno}, 0}, attempt{s, harm{n: i + 1, errno: errno, lasting: true}, 0})
 					}
 				}
 			})
@@ -61,15 +61,20 @@ func TestSystemCalls(t *testing.T) {
 		if !full {
 			all = all[:min(len(all), shortForm)]
 		}
+		if round > 0 {
+			for i := range all {
+				all[i].then = 1 + r.IntN(laterCalls)
+			}
+		}
 		for batch := range slices.Chunk(all, 50) {
 			if round > 0 && time.Since(began) > long {
 				return
 			}
 			t.Run(fmt.Sprintf("round-%d", round), func(t *testing.T) {
 				for _, a := range batch {
-					t.Run(a.name+"-"+a.harm.String(), func(t *testing.T) {
+					t.Run(a.String(), func(t *testing.T) {
 						t.Parallel()
-						a.try(t, a.harm)
+						a.try(t, a.harm, a.then)
 					})
 				}
 			})
@@ -80,6 +85,9 @@ func TestSystemCalls(t *testing.T) {
 	}
 }
 
+// laterCalls is how many calls a start after a cut has, about.
+const laterCalls = 150
+
 // shortForm is how many attempts are made in the short form.
 const shortForm = 24
 
@@ -87,6 +95,14 @@ const shortForm = 24
 type attempt struct {
 	*scenario
 	harm
+	then int // the call of the start after it before which that is killed too; 0: it is not
+}
+
+func (a attempt) String() string {
+	if a.then > 0 {
+		return fmt.Sprintf("%s-%s-then-kill-%d", a.name, a.harm, a.then)
+	}
+	return a.name + "-" + a.harm.String()
 }
 
 // scenario is something that solstice does, from a home that is ready for it to what has to come of it.
@@ -243,8 +259,9 @@ var scenarios = []*scenario{
 	},
 }
 
-// try carries the scenario out under a harm, and checks what comes of it. It returns the calls that were counted.
-func (s *scenario) try(t *testing.T, x harm) []call {
+// try carries the scenario out under a harm, and checks what comes of it. It returns the calls that were counted. The start after it
+// is killed too if then says where.
+func (s *scenario) try(t *testing.T, x harm, then int) []call {
 	h := newHome(t, s.script, s.versions...)
 	s.prepare(h)
 	h.mark()
@@ -298,6 +315,13 @@ func (s *scenario) try(t *testing.T, x harm) []call {
 		s.again(h)
 		completed = true
 	}
+	if then > 0 {
+		tr := h.trace(harm{n: then}, h.runArgs()...)
+		for deadline := time.Now().Add(outage); !tr.ended() && time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		}
+		tr.kill()
+		systemCalls.cuts.Add(1)
+	}
 	h.check(s.want)
 	if s.end != nil {
 		s.end(h, completed)
@@ -316,6 +340,9 @@ func (s *scenario) judge(h *home, x harm, tr *trace, stopped bool, victims int, 
 		}
 	}
 	code := tr.ProcessState.ExitCode()
+	if x.lasting && victims > 1 && !strings.Contains(log, " WRN ") && !strings.Contains(log, "solstice: error: ") {
+		h.Errorf("%d calls failed, and it did not say a word:\n%s", victims, log)
+	}
 	switch {
 	case x.errno == 0 && victims > 0:
 		return false
