@@ -74,7 +74,7 @@ func checkELF(path string, f *os.File, size int64) error {
 		return fmt.Errorf("%s is not a whole program: %w", path, err)
 	}
 	if want, known := machines[runtime.GOARCH]; known && program.Machine != want {
-		return fmt.Errorf("%s is a program for %v, this machine is linux/%s", path, program.Machine, runtime.GOARCH)
+		return fmt.Errorf("%s is a program for %s, this machine is linux/%s", path, machineName(program.Machine), runtime.GOARCH)
 	}
 	for _, segment := range program.Progs {
 		// Compared by subtraction: a hostile header could make the sum overflow.
@@ -83,6 +83,16 @@ func checkELF(path string, f *os.File, size int64) error {
 		}
 	}
 	return nil
+}
+
+// machineName is a machine as its binaries' plans name it, or else as the ELF header does.
+func machineName(machine elf.Machine) string {
+	for name, m := range machines {
+		if m == machine {
+			return "linux/" + name
+		}
+	}
+	return machine.String()
 }
 
 // MakeExecutable adds the x bits that a file lacks, for user, group and others.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"solstice/artifact"
+	"solstice/internal/durable"
 	"solstice/upgrade"
 )
 
@@ -37,14 +38,15 @@ func binaryThere(_ context.Context, s Subject) finding {
 
 // oneFolder: on two folders of one name the lower-cased one counts, and somebody may have filled the other.
 func oneFolder(_ context.Context, s Subject) finding {
+	wanted := s.Home.DirNames(s.Plan.Name)
 	var there []string
-	for _, name := range s.Home.DirNames(s.Plan.Name) {
-		if _, err := os.Lstat(filepath.Join(s.Home.Upgrades(), name)); err == nil {
+	for _, name := range s.Home.Dirs() {
+		if strings.EqualFold(name, wanted[0]) {
 			there = append(there, name)
 		}
 	}
 	if len(there) > 1 {
-		return notReady("delete the one that is wrong; "+there[0]+" is what is used", "upgrades/ has two folders for the plan: %s", strings.Join(there, " and "))
+		return notReady("delete the one that is wrong; "+filepath.Base(s.dir())+" is what is used", "upgrades/ has two folders for the plan: %s", strings.Join(there, " and "))
 	}
 	return ok("upgrades/ has one folder for the plan at most")
 }
@@ -123,9 +125,11 @@ func itRuns(ctx context.Context, s Subject) finding {
 	if err := artifact.Check(binary); err != nil {
 		return unknown("see the check binary", "it can't be tried")
 	}
-	if info, err := os.Stat(binary); err != nil || info.Mode().Perm()&0o111 == 0 {
-		return unknown("it is made executable when it is started", "it has no x bit, so it was not tried")
+	binary, done, err := executable(binary, s.Temp)
+	if err != nil {
+		return unknown("chmod +x it, to have it tried now; it is made executable when it is started", "it has no x bit, and can't be copied to be tried: %v", err)
 	}
+	defer done()
 	next, err := versionOf(ctx, binary, s.Temp)
 	if errors.Is(err, errNoVersion) {
 		return warning("see that it is the chain's own binary", "it runs, and prints no version")
@@ -141,6 +145,30 @@ func itRuns(ctx context.Context, s Subject) finding {
 		return ok("it runs, and is %s; the one in use does not tell its version", next)
 	}
 	return compare(now, next)
+}
+
+// executable is the binary, or where it has no x bit yet a copy that has one, with the same libraries beside it: looking changes
+// nothing. Call done when it was tried.
+func executable(binary, temp string) (path string, done func(), err error) {
+	info, err := os.Stat(binary)
+	if err != nil || info.Mode().Perm()&0o111 != 0 {
+		return binary, func() {}, err
+	}
+	dir, err := os.MkdirTemp(temp, durable.TempPrefix+"try-")
+	if err != nil {
+		return "", nil, err
+	}
+	path = filepath.Join(dir, "bin", filepath.Base(binary))
+	if err = os.Mkdir(filepath.Dir(path), 0o700); err == nil {
+		err = durable.CopyFile(binary, path, 0o700)
+	}
+	if err == nil {
+		err = os.Symlink(artifact.Libraries(binary), artifact.Libraries(path))
+	}
+	if err != nil {
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return path, func() { os.RemoveAll(dir) }, nil
 }
 
 // compare compares the binary in use with the next.

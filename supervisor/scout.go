@@ -8,6 +8,7 @@ import (
 
 	"solstice"
 	"solstice/node"
+	"solstice/watch"
 )
 
 const (
@@ -27,10 +28,8 @@ func (s *Supervisor) startScout() (stop func()) {
 		var ready examined
 		pause := scoutFirst
 		for {
-			select {
-			case <-ctx.Done():
+			if !s.pauseScout(ctx, pause, ready) {
 				return
-			case <-time.After(pause):
 			}
 			if s.view.Load().State != "running" {
 				pause = scoutFirst
@@ -64,6 +63,31 @@ func (s *Supervisor) startScout() (stop func()) {
 	return func() {
 		cancel()
 		wait.Wait()
+	}
+}
+
+// pauseScout waits until the chain is to be asked again, or until the binary that was examined has changed and stays as it is:
+// whoever has brought another wants to see what it is worth. It says whether the scout is to go on.
+func (s *Supervisor) pauseScout(ctx context.Context, pause time.Duration, last examined) bool {
+	const look = time.Second
+	before := last.binary
+	for deadline := time.Now().Add(pause); ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(min(look, time.Until(deadline))):
+		}
+		if !time.Now().Before(deadline) {
+			return true
+		}
+		if last.plan.Name == "" {
+			continue
+		}
+		now := watch.StampOf(s.Home.Binary(s.Home.UpgradeDir(last.plan.Name)))
+		if now != last.binary && now == before {
+			return true
+		}
+		before = now
 	}
 }
 
