@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -68,8 +69,25 @@ func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, e
 		if err != nil {
 			return err
 		}
-		return durable.WriteFile(home.ManualFile(), append(content, '\n'), 0o600)
+		return replaceManual(home, append(content, '\n'))
 	})
+}
+
+// replaceManual writes the list. Where it has its name and can't be synced, the old list is put back: whoever adds a plan takes its
+// binary back on an error, and a plan without a binary is one that a node halts for.
+func replaceManual(home solstice.Home, content []byte) error {
+	old, oldErr := os.ReadFile(home.ManualFile())
+	err := durable.WriteFile(home.ManualFile(), content, 0o600)
+	if err == nil {
+		return nil
+	}
+	if now, readErr := os.ReadFile(home.ManualFile()); readErr != nil || !bytes.Equal(now, content) {
+		return err
+	}
+	if oldErr != nil {
+		return errors.Join(err, durable.Remove(home.ManualFile()))
+	}
+	return errors.Join(err, durable.WriteFile(home.ManualFile(), old, 0o600))
 }
 
 // DropManual takes plans off the operator's list.
