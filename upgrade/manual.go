@@ -73,8 +73,8 @@ func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, e
 	})
 }
 
-// replaceManual writes the list. Where it has its name and can't be synced, the old list is put back: whoever adds a plan takes its
-// binary back on an error, and a plan without a binary is one that a node halts for.
+// replaceManual writes the list. If it has its name already and can't be synced, the old list is put back: on an error, whoever adds
+// a plan takes its binary back, and the plan has to go with it.
 func replaceManual(home solstice.Home, content []byte) error {
 	old, oldErr := os.ReadFile(home.ManualFile())
 	err := durable.WriteFile(home.ManualFile(), content, 0o600)
