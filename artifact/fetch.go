@@ -27,9 +27,12 @@ import (
 const (
 	MaxDownload = 4 << 30 // bytes of one artifact
 	MaxUnpacked = 2 << 30 // bytes that it may become; SOLSTICE_MAX_UNPACKED
-	tries       = 6       // of one address
+	maxHeader   = 256 << 10
+	tries       = 6 // of one address
 	patience    = 30 * time.Second
 	tellEvery   = 10 * time.Second
+	slowest     = 16 << 10 // bytes a second that a server sends, by the mean of slowSpan
+	slowSpan    = 5 * time.Minute
 )
 
 // Fetcher gets artifacts. The zero value works, with the bounds above.
@@ -42,6 +45,7 @@ type Fetcher struct {
 	Transport        http.RoundTripper           // nil: over the proxies that the environment names
 	Pause            func(try int) time.Duration // between two tries; nil: 1 s, and twice as long each time
 	Patience         time.Duration               // how long a server may send nothing; 0: 30 s
+	SlowSpan         time.Duration               // how long it may send less than 16 KiB/s; 0: 5 min
 }
 
 func (f Fetcher) log() *slog.Logger {
@@ -147,7 +151,10 @@ func (f Fetcher) Fetch(ctx context.Context, s Source, to string) (Checksum, erro
 	}
 	defer file.Close()
 	if err := f.get(ctx, s.URL, file, MaxDownload); err != nil {
-		if info, statErr := file.Stat(); statErr == nil && info.Size() == 0 {
+		info, statErr := file.Stat()
+		var disk *fs.PathError
+		// On a full disk the node has more use for the room than the next try for a beginning.
+		if errors.As(err, &disk) || statErr == nil && info.Size() == 0 {
 			err = errors.Join(err, os.Remove(to), forget(to))
 		}
 		return Checksum{}, err
@@ -240,13 +247,17 @@ func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64
 		return orCause(ctx, err)
 	}
 	defer resp.Body.Close()
+	part := resp.Header.Get("Content-Range")
+	asked := req.Header.Get("Range") != ""
 	switch {
-	case resp.StatusCode == http.StatusPartialContent && req.Header.Get("Range") != "" && strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", have)):
 	case resp.StatusCode == http.StatusOK:
-		have = 0
+		have, validator = 0, cmp.Or(strongETag(resp.Header), resp.Header.Get("Last-Modified"))
+	case asked && resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(part, fmt.Sprintf("bytes %d-", have)) && !isAnother(resp.Header, validator):
+	case asked && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && part == fmt.Sprintf("bytes */%d", have):
+		return nil // all of it was here
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable, resp.StatusCode == http.StatusPartialContent:
-		// There is more here than there. From the beginning, then.
-		return errors.Join(fmt.Errorf("the server says %s", resp.Status), to.Truncate(0), forget(to.Name()))
+		// There is more here than there, or something else. From the beginning, then.
+		return errors.Join(fmt.Errorf("the server says %s, and it does not go with what is here", resp.Status), to.Truncate(0), forget(to.Name()))
 	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout:
 		return fmt.Errorf("the server says %s", resp.Status)
 	default:
@@ -259,16 +270,23 @@ func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64
 	if total > limit {
 		return final("it has %d bytes, and %d are the limit", total, limit)
 	}
-	if err := errors.Join(to.Truncate(have), remember(to.Name(), resp.Header)); err != nil {
+	if err := errors.Join(to.Truncate(have), os.WriteFile(validatorFile(to.Name()), []byte(validator), 0o600)); err != nil {
 		return finalError{err}
 	}
 	if _, err := to.Seek(have, io.SeekStart); err != nil {
 		return finalError{err}
 	}
 	told := time.Now()
+	begun, before := told, have // of a span in which it may be slow
 	body := &watched{from: resp.Body, read: func(n int) {
 		silent.Reset(wait)
 		have += int64(n)
+		if span := time.Since(begun); span >= cmp.Or(f.SlowSpan, slowSpan) {
+			if have-before < int64(slowest*span.Seconds()) {
+				cancel(fmt.Errorf("the server sends less than %d KiB/s", slowest>>10))
+			}
+			begun, before = time.Now(), have
+		}
 		if time.Since(told) >= tellEvery {
 			told = time.Now()
 			f.log().Info("downloading", "url", from.Redacted(), "done", have, "of", total)
@@ -287,7 +305,10 @@ func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64
 	case have > limit:
 		return errors.Join(final("it has more than %d bytes, which are the limit", limit), to.Truncate(0))
 	}
-	return to.Sync()
+	if err := to.Sync(); err != nil {
+		return finalError{err}
+	}
+	return nil
 }
 
 // orCause is why a request was given up, or its own error.
@@ -317,6 +338,7 @@ func (f Fetcher) client() *http.Client {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.DisableCompression = true // a checksum and a range are of the bytes as they lie there
 		t.DisableKeepAlives = true
+		t.MaxResponseHeaderBytes = maxHeader
 		transport = t
 	}
 	return &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, before []*http.Request) error {
@@ -325,7 +347,7 @@ func (f Fetcher) client() *http.Client {
 			return final("it is redirected again and again")
 		case next.URL.Scheme != "https" && next.URL.Scheme != "http":
 			return final("it is redirected to %s, which is no https", next.URL.Redacted())
-		case next.URL.Scheme != "https" && before[0].URL.Scheme == "https":
+		case next.URL.Scheme != "https" && before[len(before)-1].URL.Scheme == "https":
 			return final("it is redirected from https to %s", next.URL.Redacted())
 		}
 		return nil
@@ -335,12 +357,21 @@ func (f Fetcher) client() *http.Client {
 // validatorFile lies beside a file that is not whole, and holds what If-Range asks for.
 func validatorFile(name string) string { return name + ".validator" }
 
-func remember(name string, header http.Header) error {
-	etag := header.Get("ETag")
-	if strings.HasPrefix(etag, "W/") {
-		etag = "" // weak ones are good for nothing here (RFC 9110, 13.1.5)
+// strongETag is empty where there is none: weak ones are good for nothing here (RFC 9110, 13.1.5).
+func strongETag(header http.Header) string {
+	if etag := header.Get("ETag"); !strings.HasPrefix(etag, "W/") {
+		return etag
 	}
-	return os.WriteFile(validatorFile(name), []byte(cmp.Or(etag, header.Get("Last-Modified"))), 0o600)
+	return ""
+}
+
+// isAnother says whether what a server goes on with is not the file that was begun: not every server looks at If-Range.
+func isAnother(header http.Header, validator string) bool {
+	now := header.Get("Last-Modified")
+	if strings.HasPrefix(validator, `"`) {
+		now = header.Get("ETag")
+	}
+	return now != "" && now != validator
 }
 
 func remembered(name string) string {

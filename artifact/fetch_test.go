@@ -128,6 +128,68 @@ func TestGet(t *testing.T) {
 			http.Redirect(w, r, "/x", http.StatusFound)
 			return true
 		}, "[         ]", "redirected again and again"},
+		{"changes-without-etag", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Del("ETag")
+			w.Header().Set("Last-Modified", fmt.Sprintf("Mon, 02 Jan 2006 15:04:%02d GMT", n))
+			if n == 1 {
+				cut(w, other, 300_000)
+			}
+			return false
+		}, "[ bytes=300000-]", ""},
+		{"same-without-etag", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Del("ETag")
+			w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+			switch n {
+			case 1:
+				cut(w, content, 300_000)
+			case 2: // without Last-Modified, as an answer to If-Range may be
+				w.Header().Del("Last-Modified")
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes 300000-%d/%d", len(content)-1, len(content)))
+				w.Header().Set("Content-Length", fmt.Sprint(len(content)-300_000))
+				w.WriteHeader(http.StatusPartialContent)
+				w.Write(content[300_000:600_000])
+				panic(http.ErrAbortHandler)
+			}
+			http.ServeContent(w, r, "", time.Date(2006, 1, 2, 15, 4, 5, 0, time.UTC), bytes.NewReader(content))
+			return true
+		}, "[ bytes=300000- bytes=600000-]", ""},
+		{"goes-on-with-another", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				w.Header().Set("ETag", `"old"`)
+				cut(w, other, 300_000)
+			}
+			r.Header.Del("If-Range") // nobody looks at it
+			return false
+		}, "[ bytes=300000- ]", ""},
+		{"says-too-much", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				w.Header().Set("Content-Length", fmt.Sprint(len(content)+1))
+				w.Write(content)
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}, fmt.Sprintf("[ bytes=%d-]", len(content)), ""},
+		{"always-says-too-much", func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Del("ETag")
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)+1))
+			w.Write(content)
+			panic(http.ErrAbortHandler)
+		}, "[     ]", "unexpected EOF; tried 6 times"},
+		{"says-too-little", func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Length", "1000")
+			w.Write(content[:1000])
+			return true
+		}, "[]", "is not what it should be"},
+		{"too-many-requests", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				w.WriteHeader(http.StatusTooManyRequests)
+			}
+			return n == 1
+		}, "[ ]", ""},
+		{"endless-headers", func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("X", strings.Repeat("x", 2*maxHeader))
+			return false
+		}, "[     ]", "response headers exceeded 262144 bytes; aborted; tried 6 times"},
 		{"wrong-range", func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if n == 1 {
 				cut(w, content, 300_000)
@@ -185,6 +247,25 @@ func TestSilentServer(t *testing.T) {
 	})
 	_, err = get(t, f, address, t.TempDir())
 	checkErr(t, err, "the server sent nothing for 10ms; tried 6 times")
+}
+
+// TestSlowServer: one that sends a byte now and then could keep us waiting for ever.
+func TestSlowServer(t *testing.T) {
+	f := fetcher()
+	f.SlowSpan = 20 * time.Millisecond
+	address, requests := flaky(t, script(1<<20), func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		for r.Context().Err() == nil {
+			w.Write([]byte("#"))
+			w.(http.Flusher).Flush()
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	})
+	_, err := get(t, f, address, t.TempDir())
+	checkErr(t, err, "the server sends less than 16 KiB/s; tried 6 times")
+	if len(*requests) != tries {
+		t.Errorf("asked %d times", len(*requests))
+	}
 }
 
 // TestGetGoesOn: what another process has left is gone on with.
@@ -251,7 +332,14 @@ func TestChecksums(t *testing.T) {
 // TestHTTPS: a certificate vouches, unless a checksum is demanded; and nothing leads from there to where none does.
 func TestHTTPS(t *testing.T) {
 	content := script(10)
-	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(content) }))
+	up := ""
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/up" {
+			http.Redirect(w, r, up, http.StatusFound)
+			return
+		}
+		w.Write(content)
+	}))
 	defer plain.Close()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/down" {
@@ -267,6 +355,12 @@ func TestHTTPS(t *testing.T) {
 	checkErr(t, err, "")
 	_, err = get(t, f, server.URL+"/down", t.TempDir())
 	checkErr(t, err, "redirected from https to http://")
+	up = server.URL + "/down"
+	_, err = get(t, f, plain.URL+"/up?checksum="+sum(content), t.TempDir())
+	checkErr(t, err, "redirected from https to http://")
+	up = server.URL + "/noded"
+	_, err = get(t, f, plain.URL+"/up?checksum="+sum(content), t.TempDir())
+	checkErr(t, err, "")
 	f.MustHaveChecksum = true
 	_, err = get(t, f, server.URL+"/noded", t.TempDir())
 	checkErr(t, err, "DAEMON_DOWNLOAD_MUST_HAVE_CHECKSUM is true")
