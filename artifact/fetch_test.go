@@ -8,8 +8,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -288,7 +290,7 @@ func TestGetGoesOn(t *testing.T) {
 			stop()
 		}
 	}
-	if _, err := f.Get(ctx, Info{Binaries: map[string]string{"any": address}}, "noded", folder); err != context.Canceled {
+	if _, err := f.Get(ctx, Info{Binaries: map[string]string{"any": address}}, "noded", folder); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	got, err := get(t, f, address, folder)
@@ -474,9 +476,11 @@ func TestUnpack(t *testing.T) {
 	for i := range many {
 		many[i] = entry{name: fmt.Sprint(i, "/"), kind: tar.TypeDir}
 	}
+	var listed []entry
+	for i := range maxEntries - 1 {
+		listed = append(listed, entry{name: fmt.Sprintf("%0500d", i)})
+	}
 	wide := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x90}, make([]byte, 10)...) // zstd, with a window of 256 MiB
-	hungry := xzOf(t, []byte(binary), 1<<16)
-	hungry[16] = 30 // the dictionary's size: 128 MiB
 	for _, tt := range []struct {
 		name, kind string
 		archive    []byte
@@ -506,10 +510,11 @@ func TestUnpack(t *testing.T) {
 		{"device", "tar", tarOf(t, entry{name: "noded", kind: tar.TypeChar}), 0, "links and devices"},
 		{"twice", "tar", tarOf(t, entry{name: "noded", content: binary}, entry{name: "noded", content: binary}), 0, "file exists"},
 		{"many", "tar.gz", gz(t, tarOf(t, many...)), 0, "more than 10000 entries"},
+		{"endless-list", "zip", zipOf(t, listed...), 0, "its list of files is larger than 4 MiB"},
 		{"bomb", "zst", zstOf(t, make([]byte, 80<<20)), 0, "it becomes too large"},
 		{"cut-off", "tar.gz", gz(t, plain)[:100], 0, "unexpected EOF"},
 		{"no-gz", "gz", []byte(binary), 0, "invalid header"},
-		{"xz-with-much-memory", "xz", hungry, 0, "more than 64 MiB of memory"},
+		{"xz-with-much-memory", "xz", xzFile(t, handmade{dictionary: 30, content: 65 << 20}), 0, "more than 64 MiB of memory"},
 		{"zst-with-much-memory", "zst", wide, 0, "more than 64 MiB of memory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -519,6 +524,7 @@ func TestUnpack(t *testing.T) {
 				t.Fatal(err)
 			}
 			f := fetcher()
+			f.MaxUnpacked = 1 << 20
 			got, err := f.Get(t.Context(), Info{Binaries: map[string]string{"any": path + "?archive=" + tt.kind + "&checksum=" + sum(tt.archive)}}, "noded", folder)
 			checkErr(t, err, tt.wantErr)
 			if err != nil {
@@ -537,6 +543,38 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
+// begun is done as soon as this path is there.
+type begun struct {
+	context.Context
+	path string
+}
+
+func (c begun) Err() error {
+	if _, err := os.Lstat(c.path); err == nil {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestStopUnpacking: who is told to stop in the middle stops, and what was fetched is good for the next time.
+func TestStopUnpacking(t *testing.T) {
+	content := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(content) // no packer makes it smaller
+	archive := gz(t, tarOf(t, entry{name: "noded", content: "#!/bin/sh\n" + string(content)}))
+	path, folder := filepath.Join(t.TempDir(), "a.tar.gz"), t.TempDir()
+	if err := os.WriteFile(path, archive, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx := begun{context.Background(), filepath.Join(folder, unpackedDir, "noded")}
+	if _, err := fetcher().Get(ctx, Info{Binaries: map[string]string{"any": path + "?checksum=" + sum(archive)}}, "noded", folder); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil || len(entries) != 1 || entries[0].Name() != fetchedFile {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
 	for _, archive := range [][]byte{tarOf(f, entry{name: "noded", content: "x"}), zipOf(f, entry{name: "noded", content: "x"}), xzOf(f, []byte("x"), 1<<16), zstOf(f, []byte("x")), gz(f, []byte("x"))} {
 		for kind := range kinds {
@@ -550,7 +588,7 @@ func FuzzUnpack(f *testing.F) {
 		if os.Mkdir(into, 0o700) != nil || os.WriteFile(path, archive, 0o600) != nil {
 			t.Skip()
 		}
-		files, err := unpack(kinds[int(kind)%len(kinds)].kind, path, into, 1<<20)
+		files, err := unpack(t.Context(), kinds[int(kind)%len(kinds)].kind, path, into, 1<<20)
 		if err != nil {
 			return
 		}

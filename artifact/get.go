@@ -39,12 +39,15 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	}
 	got := Got{Path: fetched, Source: source, Checksum: sum, Signed: len(f.Keys) > 0}
 	if source.Kind != "" {
-		if got.Path, got.Libraries, err = f.unpack(source.Kind, fetched, unpacked, name); err != nil {
+		if got.Path, got.Libraries, err = f.unpack(ctx, source.Kind, fetched, unpacked, name); err != nil {
 			err = fmt.Errorf("%s: %w", source.URL.Redacted(), err)
 		}
 	}
 	if err == nil {
 		err = Check(got.Path)
+	}
+	if ctx.Err() != nil {
+		return Got{}, errors.Join(context.Cause(ctx), os.RemoveAll(unpacked)) // what was fetched is good for the next time
 	}
 	if err != nil {
 		return Got{}, errors.Join(fmt.Errorf("what was fetched is of no use, and was deleted: %w", err), os.RemoveAll(fetched), forget(fetched), os.RemoveAll(unpacked))
@@ -52,7 +55,7 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	return got, nil
 }
 
-func (f Fetcher) unpack(kind, fetched, into, name string) (binary string, libraries []string, err error) {
+func (f Fetcher) unpack(ctx context.Context, kind, fetched, into, name string) (binary string, libraries []string, err error) {
 	if err := errors.Join(os.RemoveAll(into), os.Mkdir(into, 0o700)); err != nil {
 		return "", nil, err
 	}
@@ -60,7 +63,7 @@ func (f Fetcher) unpack(kind, fetched, into, name string) (binary string, librar
 	if limit <= 0 {
 		limit = MaxUnpacked
 	}
-	files, err := unpack(kind, fetched, into, limit)
+	files, err := unpack(ctx, kind, fetched, into, limit)
 	if err != nil {
 		return "", nil, err
 	}

@@ -3,21 +3,23 @@ package artifact
 import (
 	"archive/tar"
 	"archive/zip"
-	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 // Bounds of what is unpacked.
@@ -26,7 +28,18 @@ const (
 	maxWindow  = 64 << 20 // bytes of memory that a decompressor may look back on
 	maxRatio   = 200      // how many times larger it may become, beyond freeBytes
 	freeBytes  = 64 << 20
+	maxList    = 4 << 20 // bytes of the list of files at the end of a zip, which is read whole
 )
+
+// unpacking lets one archive be unpacked at a time: the memory that each takes is bounded.
+var unpacking sync.Mutex
+
+// gcPercent is how much garbage is left lying while an archive is unpacked, in percent of what is in use. By default it grows as large as
+// the window.
+const gcPercent = 5
+
+// errTooLarge is of an archive that becomes more than it may.
+var errTooLarge = errors.New("it becomes too large: a plan's own limit is SOLSTICE_MAX_UNPACKED, and no archive may become 200 times what it is")
 
 // unpacker writes what is in an archive below a root that it can't leave.
 type unpacker struct {
@@ -38,7 +51,7 @@ type unpacker struct {
 
 // unpack writes the files of an archive into a folder, and returns their paths in it. Links, devices and paths that lead out
 // are errors: a release of a node has none.
-func unpack(kind, archive string, into string, limit int64) ([]string, error) {
+func unpack(ctx context.Context, kind, archive string, into string, limit int64) ([]string, error) {
 	file, err := os.Open(archive)
 	if err != nil {
 		return nil, err
@@ -53,14 +66,18 @@ func unpack(kind, archive string, into string, limit int64) ([]string, error) {
 		return nil, err
 	}
 	defer root.Close()
+	unpacking.Lock()
+	defer unpacking.Unlock()
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	from := io.NewSectionReader(stoppable{ctx, file}, 0, info.Size())
 	u := &unpacker{root: root, limit: min(limit, freeBytes+maxRatio*info.Size())}
 	switch {
 	case kind == "zip":
-		err = u.zip(file, info.Size())
+		err = u.zip(from)
 	case strings.HasPrefix(kind, "tar"):
-		err = u.decompressed(strings.TrimPrefix(strings.TrimPrefix(kind, "tar"), "."), file, u.tar)
+		err = u.decompressed(strings.TrimPrefix(strings.TrimPrefix(kind, "tar"), "."), from, u.tar)
 	default:
-		err = u.decompressed(kind, file, func(r io.Reader) error { return u.write("file", r) })
+		err = u.decompressed(kind, from, func(r io.Reader) error { return u.write("file", r) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unpack: %w", err)
@@ -68,8 +85,21 @@ func unpack(kind, archive string, into string, limit int64) ([]string, error) {
 	return u.files, nil
 }
 
+// stoppable is a file that gives nothing more once its context is done: an archive may keep us busy for minutes.
+type stoppable struct {
+	ctx  context.Context
+	file io.ReaderAt
+}
+
+func (s stoppable) ReadAt(p []byte, at int64) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	return s.file.ReadAt(p, at)
+}
+
 // decompressed hands on what comes out of a compressed stream.
-func (u *unpacker) decompressed(kind string, from io.Reader, to func(io.Reader) error) error {
+func (u *unpacker) decompressed(kind string, from *io.SectionReader, to func(io.Reader) error) error {
 	switch kind {
 	case "":
 		return to(from)
@@ -82,11 +112,7 @@ func (u *unpacker) decompressed(kind string, from io.Reader, to func(io.Reader) 
 	case "bz2":
 		return to(bzip2.NewReader(from))
 	case "xz":
-		from, err := checkDictionary(from)
-		if err != nil {
-			return err
-		}
-		r, err := xz.ReaderConfig{DictCap: 1 << 16}.NewReader(from)
+		r, err := newXZReader(from, from.Size())
 		if err != nil {
 			return err
 		}
@@ -106,43 +132,8 @@ func (u *unpacker) decompressed(kind string, from io.Reader, to func(io.Reader) 
 	return fmt.Errorf("%q is not unpacked", kind)
 }
 
-// checkDictionary refuses an xz stream whose first block wants more memory than maxWindow (xz-file-format 1.2.1, 3.1 and 5.3.1). The
-// library takes as much as a block asks for.
-func checkDictionary(from io.Reader) (io.Reader, error) {
-	const streamHeader = 12
-	head := make([]byte, streamHeader+1024)
-	n, err := io.ReadFull(from, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
-	}
-	head = head[:n]
-	whole := io.MultiReader(bytes.NewReader(head), from)
-	if n <= streamHeader+2 || head[streamHeader] == 0 {
-		return whole, nil // empty, or for the library to complain about
-	}
-	block := head[streamHeader:min(n, streamHeader+4*(int(head[streamHeader])+1))]
-	flags, fields := block[1], block[2:]
-	for _, present := range []byte{0x40, 0x80} { // two sizes that may stand there
-		if flags&present != 0 {
-			for len(fields) > 0 && fields[0]&0x80 != 0 {
-				fields = fields[1:]
-			}
-			fields = fields[min(1, len(fields)):]
-		}
-	}
-	const lzma2 = 0x21
-	if flags&3 != 0 || len(fields) < 3 || fields[0] != lzma2 || fields[1] != 1 {
-		return nil, errors.New("it is packed with a filter that is not read: only LZMA2 is")
-	}
-	bits := int64(fields[2])
-	if size := (2 | bits&1) << (bits/2 + 11); bits > 40 || size > maxWindow {
-		return nil, fmt.Errorf("it needs more than %d MiB of memory: pack it with xz -9 or less", maxWindow>>20)
-	}
-	return whole, nil
-}
-
 func (u *unpacker) tar(from io.Reader) error {
-	archive := tar.NewReader(from)
+	archive := tar.NewReader(&stream{from, u.limit + freeBytes})
 	for {
 		header, err := archive.Next()
 		if err == io.EOF {
@@ -166,11 +157,41 @@ func (u *unpacker) tar(from io.Reader) error {
 	}
 }
 
-func (u *unpacker) zip(from io.ReaderAt, size int64) error {
-	archive, err := zip.NewReader(from, size)
+// stream is what comes out of a decompressor, of which a tar may be no more than this: its headers are no files, and one may
+// follow upon the other for ever.
+type stream struct {
+	from io.Reader
+	left int64
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	if s.left -= int64(n); s.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// listed is a zip of which no more than this is read.
+type listed struct {
+	io.ReaderAt
+	left int64
+}
+
+func (l *listed) ReadAt(p []byte, at int64) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, fmt.Errorf("its list of files is larger than %d MiB", maxList>>20)
+	}
+	return l.ReaderAt.ReadAt(p, at)
+}
+
+func (u *unpacker) zip(from *io.SectionReader) error {
+	file := &listed{from, maxList}
+	archive, err := zip.NewReader(file, from.Size())
 	if err != nil {
 		return err
 	}
+	file.left = math.MaxInt64 // the files themselves are bounded where they are written
 	for _, entry := range archive.File {
 		if err := u.count(); err != nil {
 			return err
@@ -220,7 +241,7 @@ func (u *unpacker) write(name string, from io.Reader) error {
 		return err
 	}
 	if u.limit < 0 {
-		return errors.New("it becomes too large: a plan's own limit is SOLSTICE_MAX_UNPACKED, and no archive may become 200 times what it is")
+		return errTooLarge
 	}
 	u.files = append(u.files, clean)
 	return nil
