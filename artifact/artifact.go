@@ -68,8 +68,26 @@ func Digest(path string) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
 }
 
+// maxTables is how much of a program is read into memory, in bytes: tables, of which each entry becomes several times as large there.
+const maxTables = 1 << 20
+
+// atMost is a file of which no more than left bytes are read, for readers that keep in memory
+// whatever a file tells them to.
+type atMost struct {
+	io.ReaderAt
+	left int64
+}
+
+func (a *atMost) ReadAt(p []byte, at int64) (int, error) {
+	if int64(len(p)) > a.left {
+		return 0, errors.New("what it lists is too large to be kept in memory")
+	}
+	a.left -= int64(len(p))
+	return a.ReaderAt.ReadAt(p, at)
+}
+
 func checkELF(path string, f *os.File, size int64) error {
-	program, err := elf.NewFile(f)
+	program, err := elf.NewFile(&atMost{f, maxTables})
 	if err != nil {
 		return fmt.Errorf("%s is not a whole program: %w", path, err)
 	}

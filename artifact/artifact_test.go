@@ -28,6 +28,10 @@ func TestCheck(t *testing.T) {
 	}
 	foreign := append([]byte{}, whole...)
 	binary.LittleEndian.PutUint16(foreign[18:], 243) // e_machine: RISC-V
+	sections := append([]byte{}, whole...)
+	binary.LittleEndian.PutUint64(sections[40:], uint64(len(whole))) // e_shoff
+	binary.LittleEndian.PutUint16(sections[60:], 60_000)             // e_shnum
+	sections = append(sections, make([]byte, 60_000*64)...)
 	for _, tt := range []struct {
 		name    string
 		content []byte
@@ -41,6 +45,7 @@ func TestCheck(t *testing.T) {
 		{"cut-off-in-the-middle", whole[:len(whole)/2], "not a whole program"},
 		{"cut-off-at-the-end", stripped(whole), "cut off"},
 		{"cut-off-in-the-header", whole[:40], "not a whole program"},
+		{"endless-sections", sections, "what it lists is too large"},
 		{"another-machine", foreign, "is a program for EM_RISCV"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

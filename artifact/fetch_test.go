@@ -510,7 +510,7 @@ func TestUnpack(t *testing.T) {
 		{"device", "tar", tarOf(t, entry{name: "noded", kind: tar.TypeChar}), 0, "links and devices"},
 		{"twice", "tar", tarOf(t, entry{name: "noded", content: binary}, entry{name: "noded", content: binary}), 0, "file exists"},
 		{"many", "tar.gz", gz(t, tarOf(t, many...)), 0, "more than 10000 entries"},
-		{"endless-list", "zip", zipOf(t, listed...), 0, "its list of files is larger than 4 MiB"},
+		{"endless-list", "zip", zipOf(t, listed...), 0, "what it lists is too large"},
 		{"bomb", "zst", zstOf(t, make([]byte, 80<<20)), 0, "it becomes too large"},
 		{"cut-off", "tar.gz", gz(t, plain)[:100], 0, "unexpected EOF"},
 		{"no-gz", "gz", []byte(binary), 0, "invalid header"},

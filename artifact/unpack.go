@@ -172,21 +172,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// listed is a zip of which no more than this is read.
-type listed struct {
-	io.ReaderAt
-	left int64
-}
-
-func (l *listed) ReadAt(p []byte, at int64) (int, error) {
-	if l.left -= int64(len(p)); l.left < 0 {
-		return 0, fmt.Errorf("its list of files is larger than %d MiB", maxList>>20)
-	}
-	return l.ReaderAt.ReadAt(p, at)
-}
-
 func (u *unpacker) zip(from *io.SectionReader) error {
-	file := &listed{from, maxList}
+	file := &atMost{from, maxList}
 	archive, err := zip.NewReader(file, from.Size())
 	if err != nil {
 		return err
