@@ -480,6 +480,7 @@ func TestUnpack(t *testing.T) {
 	for i := range maxEntries - 1 {
 		listed = append(listed, entry{name: fmt.Sprintf("%0500d", i)})
 	}
+	endlessHeaders := bytes.Repeat(gz(t, bytes.Repeat(paxHeader(t), 1<<20/512)), freeBytes>>20+2)
 	wide := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x90}, make([]byte, 10)...) // zstd, with a window of 256 MiB
 	for _, tt := range []struct {
 		name, kind string
@@ -510,6 +511,7 @@ func TestUnpack(t *testing.T) {
 		{"device", "tar", tarOf(t, entry{name: "noded", kind: tar.TypeChar}), 0, "links and devices"},
 		{"twice", "tar", tarOf(t, entry{name: "noded", content: binary}, entry{name: "noded", content: binary}), 0, "file exists"},
 		{"many", "tar.gz", gz(t, tarOf(t, many...)), 0, "more than 10000 entries"},
+		{"endless-headers", "tar.gz", endlessHeaders, 0, "it becomes too large"},
 		{"endless-list", "zip", zipOf(t, listed...), 0, "what it lists is too large"},
 		{"bomb", "zst", zstOf(t, make([]byte, 80<<20)), 0, "it becomes too large"},
 		{"cut-off", "tar.gz", gz(t, plain)[:100], 0, "unexpected EOF"},
@@ -541,6 +543,19 @@ func TestUnpack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// paxHeader is a header of a tar for the one that follows.
+func paxHeader(t testing.TB) []byte {
+	block := tarOf(t, entry{name: "pax", kind: tar.TypeDir})[:512]
+	block[156] = tar.TypeXHeader
+	copy(block[148:156], "        ") // its checksum is of itself with these
+	sum := 0
+	for _, b := range block {
+		sum += int(b)
+	}
+	copy(block[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return block
 }
 
 // begun is done as soon as this path is there.
