@@ -88,6 +88,8 @@ func TestTellAhead(t *testing.T) {
 	moved := solstice.Plan{Name: "v2", Height: 250}
 	early, late := pace, pace
 	late.Height = 199
+	beyond := pace
+	beyond.Height = 301
 	down := errors.New("connection refused")
 	for _, tt := range []struct {
 		name        string
@@ -106,6 +108,13 @@ func TestTellAhead(t *testing.T) {
 		{"no-rpc", Outlook{}, Outlook{Fault: node.ErrNoAddress}, ""},
 		{"proposed", Outlook{}, Outlook{Proposals: []node.Proposal{voting}}, `INFO msg="proposal about an upgrade" proposal=7 title=Three plan="v3 at height 300" status=voting`},
 		{"still-proposed", Outlook{Proposals: []node.Proposal{voting}}, Outlook{Proposals: []node.Proposal{voting}}, ""},
+		{"rejected", Outlook{Proposals: []node.Proposal{voting}, Pace: early}, Outlook{Pace: early}, `INFO msg="proposal about an upgrade has ended without effect" proposal=7 title=Three plan="v3 at height 300"`},
+		{"rejected-beside-a-plan", Outlook{Plan: &v2, Proposals: []node.Proposal{voting}, Pace: early}, Outlook{Plan: &v2, Pace: early}, "proposal=7"},
+		{"passed", Outlook{Plan: &v3, Proposals: []node.Proposal{voting}, Pace: early}, Outlook{Plan: &v3, Pace: early}, ""},
+		{"carried-out-meanwhile", Outlook{Proposals: []node.Proposal{voting}, Pace: early}, Outlook{Pace: beyond}, ""},
+		{"cancels-nothing", Outlook{Plan: &v2, Proposals: []node.Proposal{cancel}, Pace: early}, Outlook{Plan: &v2, Pace: early}, `proposal=8 title="" plan="cancels the scheduled one"`},
+		{"has-cancelled", Outlook{Proposals: []node.Proposal{cancel}, Pace: early}, Outlook{Pace: early}, ""},
+		{"down-while-it-ends", Outlook{Asked: time.Now(), Fault: down, Proposals: []node.Proposal{voting}}, Outlook{Fault: down}, ""},
 		{"to-cancel", Outlook{}, Outlook{Proposals: []node.Proposal{cancel}}, `plan="cancels the scheduled one"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

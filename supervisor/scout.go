@@ -144,6 +144,21 @@ func (s *Supervisor) tellAhead(before, now Outlook) {
 			s.Log.Info("proposal about an upgrade", "proposal", p.ID, "title", p.Title, "plan", planOf(p), "status", p.Status, "ends", p.Ends.Round(time.Second))
 		}
 	}
+	for _, p := range before.Proposals {
+		if !slices.ContainsFunc(now.Proposals, func(still node.Proposal) bool { return still.ID == p.ID }) && !now.shows(p) {
+			s.Log.Info("proposal about an upgrade has ended without effect", "proposal", p.ID, "title", p.Title, "plan", planOf(p))
+		}
+	}
+}
+
+// shows says whether a proposal that has ended was carried out, as far as it can be seen: its plan is scheduled, or nothing is that it
+// could cancel. Behind its height nothing of it can be seen any more; then an upgrade has told it, or nobody waits for it.
+func (o Outlook) shows(ended node.Proposal) bool {
+	if n := len(ended.Plans); n > 0 {
+		plan := ended.Plans[n-1]
+		return o.Plan != nil && o.Plan.Is(plan) || plan.Height <= o.Pace.Height+1
+	}
+	return o.Plan == nil
 }
 
 func planOf(p node.Proposal) string {
