@@ -48,7 +48,7 @@ func ParseChecksum(text string) (Checksum, error) {
 			return Checksum{}, fmt.Errorf("the sums file: %w", err)
 		}
 		if u.Scheme == "http" {
-			return Checksum{}, fmt.Errorf("the sums file %s vouches for nothing: it needs https", u.Redacted())
+			return Checksum{}, fmt.Errorf("the sums file %s vouches for nothing: it needs https", shown(*u))
 		}
 		return Checksum{File: u.String()}, nil
 	}
@@ -60,7 +60,7 @@ func hexChecksum(kind, sum string) (Checksum, error) {
 	sum = strings.ToLower(sum)
 	raw, err := hex.DecodeString(sum)
 	if err != nil {
-		return Checksum{}, fmt.Errorf("the checksum %.140q is not in hex", sum)
+		return Checksum{}, fmt.Errorf("the checksum %.140q is not in hex", Redact(strings.TrimPrefix(kind+":"+sum, ":")))
 	}
 	known := kind == ""
 	for _, h := range hashes {

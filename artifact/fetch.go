@@ -83,12 +83,12 @@ func (f Fetcher) Resolve(ctx context.Context, info string) (Info, error) {
 		hash := sum.hash()
 		hash.Write(content)
 		if got := hex.EncodeToString(hash.Sum(nil)); got != sum.Sum {
-			return Info{}, fmt.Errorf("%s is not what it should be: its checksum is %s:%s, not %s", source.URL.Redacted(), sum.Kind, got, sum)
+			return Info{}, fmt.Errorf("%s is not what it should be: its checksum is %s:%s, not %s", shown(source.URL), sum.Kind, got, sum)
 		}
 	}
 	parsed, err = parseBinaries(content)
 	if err != nil {
-		return Info{}, fmt.Errorf("%s: %w", source.URL.Redacted(), err)
+		return Info{}, fmt.Errorf("%s: %w", shown(source.URL), err)
 	}
 	return parsed, nil
 }
@@ -124,7 +124,7 @@ func (f Fetcher) checksum(ctx context.Context, s Source) (sum Checksum, sums []b
 		return Checksum{}, nil, fmt.Errorf("the sums file: %w", err)
 	}
 	if sum, err = FindSum(sums, path.Base(s.URL.Path)); err != nil {
-		return Checksum{}, nil, fmt.Errorf("%s: %w", u.Redacted(), err)
+		return Checksum{}, nil, fmt.Errorf("%s: %w", shown(*u), err)
 	}
 	return sum, sums, nil
 }
@@ -140,10 +140,10 @@ func (f Fetcher) Fetch(ctx context.Context, s Source, to string) (Checksum, erro
 		return Checksum{}, err
 	}
 	if sum.Weak() {
-		f.log().Warn("a checksum of this kind can be forged: ask for one of sha256", "checksum", sum, "url", s.URL.Redacted())
+		f.log().Warn("a checksum of this kind can be forged: ask for one of sha256", "checksum", sum, "url", shown(s.URL))
 	}
 	if sum.IsZero() {
-		f.log().Warn("no checksum: what comes is trusted because it comes by https", "url", s.URL.Redacted())
+		f.log().Warn("no checksum: what comes is trusted because it comes by https", "url", shown(s.URL))
 	}
 	file, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -167,7 +167,7 @@ func (f Fetcher) Fetch(ctx context.Context, s Source, to string) (Checksum, erro
 		return Checksum{}, err
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); !sum.IsZero() && got != sum.Sum {
-		err = fmt.Errorf("%s is not what it should be: its checksum is %s:%s, not %s; it was deleted", s.URL.Redacted(), sum.Kind, got, sum)
+		err = fmt.Errorf("%s is not what it should be: its checksum is %s:%s, not %s; it was deleted", shown(s.URL), sum.Kind, got, sum)
 	} else {
 		err = f.checkSigned(ctx, s, file, sums)
 	}
@@ -195,11 +195,11 @@ func (f Fetcher) get(ctx context.Context, from url.URL, to *os.File, limit int64
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.As(err, &final):
-			return fmt.Errorf("%s: %w", from.Redacted(), final.error)
+			return fmt.Errorf("%s: %w", shown(from), final.error)
 		case try == tries-1:
-			return fmt.Errorf("%s: %w; tried %d times", from.Redacted(), withoutURL(err), tries)
+			return fmt.Errorf("%s: %w; tried %d times", shown(from), withoutURL(err), tries)
 		}
-		f.log().Info("the download broke off; it is tried again", "url", from.Redacted(), "err", withoutURL(err), "in", pause(try))
+		f.log().Info("the download broke off; it is tried again", "url", shown(from), "err", withoutURL(err), "in", pause(try))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -213,13 +213,13 @@ type finalError struct{ error }
 
 func final(format string, values ...any) error { return finalError{fmt.Errorf(format, values...)} }
 
-// withoutURL takes the address off an error of net/http: a password may stand in it.
+// withoutURL takes the address off an error of net/http, which stands before it already.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		err = u.Err
 	}
-	return err
+	return redacted{err}
 }
 
 // try asks once, for what is missing.
@@ -235,7 +235,7 @@ func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from.String(), nil)
 	if err != nil {
-		return finalError{err}
+		return finalError{redacted{err}}
 	}
 	validator := remembered(to.Name())
 	if have > 0 && validator != "" {
@@ -289,7 +289,7 @@ func (f Fetcher) try(ctx context.Context, from url.URL, to *os.File, limit int64
 		}
 		if time.Since(told) >= tellEvery {
 			told = time.Now()
-			f.log().Info("downloading", "url", from.Redacted(), "done", have, "of", total)
+			f.log().Info("downloading", "url", shown(from), "done", have, "of", total)
 		}
 		if f.Progress != nil {
 			f.Progress(have, total)
@@ -346,9 +346,9 @@ func (f Fetcher) client() *http.Client {
 		case len(before) >= 10:
 			return final("it is redirected again and again")
 		case next.URL.Scheme != "https" && next.URL.Scheme != "http":
-			return final("it is redirected to %s, which is no https", next.URL.Redacted())
+			return final("it is redirected to %s, which is no https", shown(*next.URL))
 		case next.URL.Scheme != "https" && before[len(before)-1].URL.Scheme == "https":
-			return final("it is redirected from https to %s", next.URL.Redacted())
+			return final("it is redirected from https to %s", shown(*next.URL))
 		}
 		return nil
 	}}

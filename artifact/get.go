@@ -31,7 +31,7 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	if err != nil {
 		return Got{}, err
 	}
-	f.log().Info("getting the binary", "url", source.URL.Redacted())
+	f.log().Info("getting the binary", "url", shown(source.URL))
 	fetched, unpacked := filepath.Join(folder, fetchedFile), filepath.Join(folder, unpackedDir)
 	sum, err := f.Fetch(ctx, source, fetched)
 	if err != nil {
@@ -40,7 +40,7 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	got := Got{Path: fetched, Source: source, Checksum: sum, Signed: len(f.Keys) > 0}
 	if source.Kind != "" {
 		if got.Path, got.Libraries, err = f.unpack(ctx, source.Kind, fetched, unpacked, name); err != nil {
-			err = fmt.Errorf("%s: %w", source.URL.Redacted(), err)
+			err = fmt.Errorf("%s: %w", shown(source.URL), err)
 		}
 	}
 	if err == nil {

@@ -35,7 +35,7 @@ func ParseInfo(text string) (Info, error) {
 		return parseBinaries([]byte(text))
 	}
 	if u, err := url.ParseRequestURI(text); err != nil || u.Scheme == "" && !path.IsAbs(text) {
-		return Info{}, fmt.Errorf("the plan's info is neither JSON with binaries nor an address: %.80q", text)
+		return Info{}, fmt.Errorf("the plan's info is neither JSON with binaries nor an address: %.80q", Redact(text))
 	}
 	return Info{Reference: text}, nil
 }
@@ -103,7 +103,7 @@ func ParseSource(address string) (Source, error) {
 	query := u.Query()
 	sum, err := ParseChecksum(query.Get("checksum"))
 	if err != nil {
-		return Source{}, fmt.Errorf("%s: %w", u.Redacted(), err)
+		return Source{}, fmt.Errorf("%s: %w", shown(*u), err)
 	}
 	archive := query.Get("archive")
 	if query.Has("checksum") || query.Has("archive") {
@@ -113,7 +113,7 @@ func ParseSource(address string) (Source, error) {
 	}
 	kind, err := kindOf(archive, u.Path)
 	if err != nil {
-		return Source{}, fmt.Errorf("%s: %w", u.Redacted(), err)
+		return Source{}, fmt.Errorf("%s: %w", shown(*u), err)
 	}
 	return Source{URL: *u, Checksum: sum, Kind: kind}, nil
 }
@@ -123,7 +123,7 @@ func parseURL(address string) (*url.URL, error) {
 	address = strings.TrimSpace(address)
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("%.200q is not an address", address)
+		return nil, fmt.Errorf("%.200q is not an address", Redact(address))
 	}
 	switch {
 	case u.Scheme == "" && u.Host == "" && path.IsAbs(u.Path):
@@ -136,7 +136,7 @@ func parseURL(address string) (*url.URL, error) {
 		u.Host = ""
 		return u, nil
 	}
-	return nil, fmt.Errorf("%.200q is no address that is fetched: https, http and file with an absolute path are", address)
+	return nil, fmt.Errorf("%.200q is no address that is fetched: https, http and file with an absolute path are", Redact(address))
 }
 
 // kindOf is how a file is packed: as it is said, else by the end of its name.
@@ -168,12 +168,12 @@ func (s Source) allowed(mustHaveChecksum bool) error {
 	switch {
 	case s.URL.Scheme != "https":
 		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("%s has no checksum, and %s vouches for nothing", s.URL.Redacted(), s.URL.Scheme),
+			Reason: fmt.Sprintf("%s has no checksum, and %s vouches for nothing", shown(s.URL), s.URL.Scheme),
 			Hint:   "add ?checksum=sha256:… to the address, or use https",
 		}
 	case mustHaveChecksum:
 		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("%s has no checksum, and DAEMON_DOWNLOAD_MUST_HAVE_CHECKSUM is true", s.URL.Redacted()),
+			Reason: fmt.Sprintf("%s has no checksum, and DAEMON_DOWNLOAD_MUST_HAVE_CHECKSUM is true", shown(s.URL)),
 			Hint:   "add ?checksum=sha256:… to the address",
 		}
 	}

@@ -55,7 +55,7 @@ func (f Fetcher) Registry(ctx context.Context, address string) ([]Version, error
 		return nil, err
 	}
 	if u.Scheme == "http" {
-		return nil, &solstice.RefusedError{Reason: fmt.Sprintf("%s: http vouches for nothing", u.Redacted()), Hint: "use https, or a file"}
+		return nil, &solstice.RefusedError{Reason: fmt.Sprintf("%s: http vouches for nothing", shown(*u)), Hint: "use https, or a file"}
 	}
 	content, err := f.document(ctx, *u)
 	if err != nil {
@@ -63,7 +63,7 @@ func (f Fetcher) Registry(ctx context.Context, address string) ([]Version, error
 	}
 	versions, err := ParseRegistry(content)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("%s: %w", shown(*u), err)
 	}
 	return versions, nil
 }

@@ -59,7 +59,7 @@ func (f Fetcher) checkSigned(ctx context.Context, s Source, file *os.File, sums 
 	}
 	if err != nil {
 		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("%s has no signature, and SOLSTICE_TRUSTED_KEYS demands one; it was deleted: %v", s.URL.Redacted(), err),
+			Reason: fmt.Sprintf("%s has no signature, and SOLSTICE_TRUSTED_KEYS demands one; it was deleted: %v", shown(s.URL), err),
 			Hint:   "ask the chain's developers for a .minisig beside it, or beside its sums file",
 		}
 	}
@@ -76,7 +76,7 @@ func (f Fetcher) checkSigned(ctx context.Context, s Source, file *os.File, sums 
 		}
 	}
 	return &solstice.RefusedError{
-		Reason: fmt.Sprintf("none of SOLSTICE_TRUSTED_KEYS has signed %s as it is; it was deleted", address.Redacted()),
+		Reason: fmt.Sprintf("none of SOLSTICE_TRUSTED_KEYS has signed %s as it is; it was deleted", shown(address)),
 		Hint:   "find out who has: the signature lies beside it, as .minisig",
 	}
 }

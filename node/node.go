@@ -132,7 +132,7 @@ func dial(address string, secure, http2 bool) *endpoint {
 		}
 	}
 	if network == "tcp" {
-		host = reachable(host)
+		host = reachable(hostOnly(host))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)
@@ -161,6 +161,14 @@ func dial(address string, secure, http2 bool) *endpoint {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return &endpoint{base: scheme + "://" + name, http: client}
+}
+
+// hostOnly leaves out whatever else an address has: nobody logs in to a node, and a password must not stand in an error.
+func hostOnly(address string) string {
+	if end := strings.IndexAny(address, "/?#"); end >= 0 {
+		address = address[:end]
+	}
+	return address[strings.LastIndexByte(address, '@')+1:]
 }
 
 // reachable turns "all addresses" into one that can be dialled.

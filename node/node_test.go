@@ -58,6 +58,8 @@ func TestFind(t *testing.T) {
 		{"environment-before-file", config, nil, env, "http://127.0.0.1:3"},
 		{"flag-before-environment", config, []string{"start", "--rpc.laddr", "tcp://127.0.0.1:5"}, env, "http://127.0.0.1:5"},
 		{"flag-with-equals", config, []string{"start", "--rpc.laddr=tcp://127.0.0.1:6"}, env, "http://127.0.0.1:6"},
+		{"nobody-logs-in", "[rpc]\nladdr = \"tcp://user:p@ss@127.0.0.1:7/x?token=t\"\n", nil, noEnv, "http://127.0.0.1:7"},
+		{"bare-query", "[rpc]\nladdr = \"tcp://127.0.0.1:7?token=t\"\n", nil, noEnv, "http://127.0.0.1:7"},
 		{"flag-cut-off", config, []string{"start", "--rpc.laddr"}, noEnv, "http://127.0.0.1:26657"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

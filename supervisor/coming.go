@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"solstice"
+	"solstice/artifact"
 	"solstice/node"
 )
 
@@ -130,7 +131,7 @@ func offered(info string) []string {
 		return slices.Sorted(maps.Keys(document.Binaries))
 	}
 	if u, err := url.ParseRequestURI(info); err == nil && u.Scheme != "" {
-		return []string{u.Redacted()}
+		return []string{artifact.Redact(info)}
 	}
 	return nil
 }

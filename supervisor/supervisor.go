@@ -431,8 +431,8 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	s.process, s.ended, s.last = process, process.Done(), nil
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
-	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: s.Args}})
-	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(s.Args, " "))
+	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: shown(s.Args)}})
+	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(shown(s.Args), " "))
 	go s.probes.Digest(binary) // a snapshot names it; at the height there is no time for it
 	s.keeper.look()
 	s.warn("the node's arguments can't be recorded", s.recordArgs())
@@ -440,9 +440,10 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	return false, 0, nil
 }
 
-// recordArgs keeps the node's arguments for the commands that have to know where its home is.
+// recordArgs keeps the node's arguments for the commands that have to know where its home is. No address with a secret in it
+// helps them.
 func (s *Supervisor) recordArgs() error {
-	content, err := json.Marshal(solstice.Started{Dir: s.Home.Dir, Args: s.Args})
+	content, err := json.Marshal(solstice.Started{Dir: s.Home.Dir, Args: shown(s.Args)})
 	if err != nil {
 		return err
 	}
@@ -450,6 +451,15 @@ func (s *Supervisor) recordArgs() error {
 		return nil
 	}
 	return durable.WriteFile(s.Home.ArgsFile(), content, 0o600)
+}
+
+// shown are the node's arguments without the secrets in them.
+func shown(args []string) []string {
+	var texts []string
+	for _, arg := range args {
+		texts = append(texts, artifact.Redact(arg))
+	}
+	return texts
 }
 
 // restart waits longer after each failure in a row, then starts the node again.

@@ -67,7 +67,7 @@ func prepare(ctx context.Context, home solstice.Home, name string, f artifact.Fe
 	if err != nil {
 		return p, false, err
 	}
-	p.Source, p.Checksum, p.Signed = got.Source.URL.Redacted(), got.Checksum.String(), got.Signed
+	p.Source, p.Checksum, p.Signed = artifact.Redact(got.Source.URL.String()), got.Checksum.String(), got.Signed
 	if p.Digest, err = artifact.Digest(got.Path); err != nil {
 		return p, false, err
 	}

@@ -141,12 +141,7 @@ func count(n int, noun string) string {
 
 // commandLog is the log of a command that ends: plain lines on stderr.
 func commandLog(cmd *cobra.Command) *slog.Logger {
-	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
-			return slog.Attr{}
-		}
-		return a
-	}}))
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: leaveOut(slog.TimeKey, slog.LevelKey)}))
 }
 
 // relative is a path as it is seen from the home, if it is in it.

@@ -4,9 +4,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/sys/unix"
+
+	"solstice/artifact"
 )
 
 // newLog returns the log of the long-running commands, on stderr.
@@ -16,19 +19,29 @@ func newLog(c *Config) *slog.Logger {
 		w = io.Discard
 	}
 	options := &tint.Options{TimeFormat: string(c.TimeFormat), NoColor: !c.ColorLogs || os.Getenv("NO_COLOR") != "" || !isTerminal(os.Stderr)}
+	options.ReplaceAttr = leaveOut()
 	if c.TimeFormat == "" {
-		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
+		options.ReplaceAttr = leaveOut(slog.TimeKey)
 	}
 	log := slog.New(tint.NewTextHandler(w, options))
 	for _, key := range c.unknown {
 		log.Warn("no such setting in the configuration file", "key", key, "path", c.file)
 	}
 	return log
+}
+
+// leaveOut leaves these keys out of a log, and the secrets out of all values. The message is left alone: what hooks and the chain's
+// commands print is theirs.
+func leaveOut(keys ...string) func(groups []string, a slog.Attr) slog.Attr {
+	return func(groups []string, a slog.Attr) slog.Attr {
+		switch text := a.Value.String(); {
+		case len(groups) == 0 && slices.Contains(keys, a.Key):
+			return slog.Attr{}
+		case a.Key != slog.MessageKey && artifact.Redact(text) != text:
+			a.Value = slog.StringValue(artifact.Redact(text))
+		}
+		return a
+	}
 }
 
 func isTerminal(f *os.File) bool {

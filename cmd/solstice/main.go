@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice"
+	"solstice/artifact"
 )
 
 // version is set by the linker for a release.
@@ -47,7 +48,7 @@ func report(w io.Writer, err error) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	for line := range strings.Lines(err.Error()) {
+	for line := range strings.Lines(artifact.Redact(err.Error())) {
 		fmt.Fprintln(w, "solstice: error:", strings.TrimRight(line, "\n"))
 	}
 	switch {

@@ -7,6 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,7 @@ const raceOption = "GORACE=atexit_sleep_ms=0"
 //	await FILE REGEXP   waits until the file has a line that matches
 //	status-says REGEXP  waits until the running solstice's status has a line that matches
 //	freeport NAME       sets NAME to a port that is free
+//	serve NAME FILE     serves a file to who logs in as us3r with p4ssw0rd and has the token t0k3n; sets NAME to its address, with these
 //	application HEIGHT  makes the application.db of a node that has committed a height
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -68,6 +71,7 @@ func TestScript(t *testing.T) {
 			"node":        placeNode,
 			"await":       waitFor,
 			"freeport":    freePort,
+			"serve":       serveFile,
 			"application": applicationAt,
 			"status-says": statusSays,
 		},
@@ -139,6 +143,21 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	defer l.Close()
 	_, port, _ := strings.Cut(l.Addr().String(), ":")
 	ts.Setenv(args[0], port)
+}
+
+// serveFile serves a file to who knows the secrets.
+func serveFile(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[1])
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		if user != "us3r" || password != "p4ssw0rd" || r.FormValue("token") != "t0k3n" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		http.ServeFile(w, r, path)
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], strings.Replace(server.URL, "://", "://us3r:p4ssw0rd@", 1)+"/file?token=t0k3n")
 }
 
 // TestReport: each fault is one error line, each way on is one hint line.

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice"
+	"solstice/artifact"
 	"solstice/upgrade"
 )
 
@@ -86,7 +87,7 @@ func show(v reflect.Value) string {
 	if d, ok := v.Interface().(time.Duration); ok {
 		return shortDuration(d)
 	}
-	return fmt.Sprint(v.Interface())
+	return artifact.Redact(fmt.Sprint(v.Interface()))
 }
 
 // shortDuration is 1m for what time.Duration calls 1m0s.
