@@ -1,6 +1,7 @@
 package solstice
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -48,4 +49,13 @@ func (e *RefusedError) Hints() []string {
 		return nil
 	}
 	return strings.Split(e.Hint, "\n")
+}
+
+// HintOf is the hint of the refusal that an error is, or otherwise what is given.
+func HintOf(err error, otherwise string) string {
+	var refused *RefusedError
+	if errors.As(err, &refused) && refused.Hint != "" {
+		return refused.Hint
+	}
+	return otherwise
 }

@@ -20,7 +20,7 @@ import (
 )
 
 var binaryChecks = []check{
-	{"binary", binaryThere}, {"folder", oneFolder}, {"verified", asVerified}, {"libraries", librariesResolve},
+	{"binary", binaryThere}, {"folder", oneFolder}, {"libraries", librariesResolve},
 	{"runs", itRuns}, {"handler", namesPlan}, {"pre-upgrade", hasPreUpgrade},
 }
 
@@ -49,26 +49,6 @@ func oneFolder(_ context.Context, s Subject) finding {
 		return notReady("delete the one that is wrong; "+filepath.Base(s.dir())+" is what is used", "upgrades/ has two folders for the plan: %s", strings.Join(there, " and "))
 	}
 	return ok("upgrades/ has one folder for the plan at most")
-}
-
-func asVerified(_ context.Context, s Subject) finding {
-	p, known, err := upgrade.ReadPrepared(s.Home, s.dir())
-	switch {
-	case err != nil:
-		return unknown("look at "+s.Home.PreparedFile(), "where the binary came from can't be read: %v", err)
-	case !known:
-		return ok("it was put there by hand, so there is nothing to compare it with")
-	}
-	digest, err := artifact.Digest(s.Home.Binary(s.dir()))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return ok("there is nothing to compare")
-	case err != nil:
-		return unknown("see that it can be read", "%v", err)
-	case digest != p.Digest:
-		return warning("if you did not replace it yourself, delete it and get it again: solstice prepare-upgrade", "it is %s now, and what was downloaded from %s was %s", digest, p.Source, p.Digest)
-	}
-	return ok("as it was downloaded from %s", p.Source)
 }
 
 // version is what a binary of the SDK prints for version --long --output json.
@@ -122,8 +102,8 @@ func parseVersion(output string) (v version, err error) {
 
 func itRuns(ctx context.Context, s Subject) finding {
 	binary := s.Home.Binary(s.dir())
-	if err := artifact.Check(binary); err != nil {
-		return unknown("see the check binary", "it can't be tried")
+	if upgrade.CheckBinary(s.Home, s.dir(), s.Probes) != nil {
+		return unknown("see the checks binary and verified", "it can't be tried")
 	}
 	binary, done, err := executable(binary, s.Temp)
 	if err != nil {
@@ -137,7 +117,7 @@ func itRuns(ctx context.Context, s Subject) finding {
 	if err != nil {
 		return notReady("run it by hand: "+binary+" version", "it does not run: %v", err)
 	}
-	if s.Link == "" {
+	if s.Link == "" || upgrade.CheckBinary(s.Home, s.Link, s.Probes) != nil {
 		return ok("it runs, and is %s", next)
 	}
 	now, err := versionOf(ctx, s.Home.Binary(s.Link), s.Temp)
@@ -225,12 +205,10 @@ func contains(from io.Reader, want []byte) (bool, error) {
 }
 
 func hasPreUpgrade(ctx context.Context, s Subject) finding {
-	binary := s.Home.Binary(s.dir())
-	if err := artifact.Check(binary); err != nil {
-		return unknown("see the check binary", "it can't be asked")
+	if upgrade.CheckBinary(s.Home, s.dir(), s.Probes) != nil {
+		return unknown("see the checks binary and verified", "it can't be asked")
 	}
-	probes := upgrade.Probes{Dir: s.Temp}
-	switch probes.PreUpgrade(ctx, binary) {
+	switch s.Probes.PreUpgrade(ctx, s.Home.Binary(s.dir())) {
 	case upgrade.Present:
 		return ok("it has a pre-upgrade command, which is run at the height")
 	case upgrade.Absent:

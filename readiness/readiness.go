@@ -15,6 +15,7 @@ import (
 	"solstice/node"
 	"solstice/signstate"
 	"solstice/snapshot"
+	"solstice/upgrade"
 )
 
 // Subject is what is looked at.
@@ -30,6 +31,7 @@ type Subject struct {
 	Grace     time.Duration // how long the node may take to stop
 	NoBackup  bool          // upgrades take no snapshot
 	Temp      string        // a folder for what is asked of the binary
+	Probes    *upgrade.Probes
 }
 
 // dir is the directory of the plan's binary.
@@ -67,9 +69,9 @@ func notReady(do, format string, values ...any) finding {
 // limit is how long one check may take.
 const limit = 15 * time.Second
 
-// Look makes all checks, side by side, and returns them in their order: the binary, the disk, the node, the machine.
+// Look makes all checks, side by side, and returns them in their order: the binary, the files, the disk, the node, the machine.
 func Look(ctx context.Context, s Subject) []solstice.Check {
-	list := slices.Concat(diskChecks, nodeChecks, systemChecks)
+	list := slices.Concat(fileChecks, diskChecks, nodeChecks, systemChecks)
 	if s.Plan.Name != "" {
 		list = slices.Concat(binaryChecks, list)
 	}

@@ -159,6 +159,11 @@ func (r record) actions(home solstice.Home) []func() error {
 func (r record) note(home solstice.Home) error {
 	journal := upgrade.OpenJournal(home)
 	var errs []error
+	for _, m := range r.Place {
+		if dir, err := filepath.Rel(home.Root(), filepath.Dir(filepath.Dir(m.To))); err == nil {
+			errs = append(errs, upgrade.ForgetPrepared(home, dir))
+		}
+	}
 	for _, s := range r.Undone {
 		errs = append(errs, journal.RollBack(r.Begun, s))
 	}

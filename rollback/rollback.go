@@ -65,9 +65,12 @@ func (h Home) Go(ctx context.Context, s Sight, w Way, log *slog.Logger, progress
 			return nil, refuse("the corrected binary can't be used: "+err.Error(), "nothing was changed")
 		}
 	}
-	if w.Link != "" {
-		if err := artifact.Check(h.Binary(w.Link)); err != nil {
-			return nil, refuse(fmt.Sprintf("the binary to go back to can't run: %v", err), "place it there first; nothing was changed")
+	for _, binary := range []struct{ what, dir string }{{"to go back to", w.Link}, {"that undoes blocks", w.With}} {
+		if binary.dir == "" {
+			continue
+		}
+		if err := upgrade.CheckBinary(h.Home, binary.dir, &upgrade.Probes{}); err != nil {
+			return nil, refuse(fmt.Sprintf("the binary %s can't run: %v", binary.what, err), solstice.HintOf(err, "place it there first; nothing was changed"))
 		}
 	}
 	if err := h.Snapshots.Sweep(nil); err != nil {

@@ -97,14 +97,3 @@ func (s *Supervisor) download(ctx context.Context, plan solstice.Plan) error {
 	s.getting.Store(nil)
 	return nil
 }
-
-// tellChanged warns of a binary that is about to start and is another than the one that was downloaded and verified.
-func (s *Supervisor) tellChanged(dir string) {
-	p, ok, err := upgrade.ReadPrepared(s.Home, dir)
-	if err != nil || !ok {
-		return
-	}
-	if changed, err := p.Changed(s.Home, &s.probes); err == nil && changed {
-		s.Log.Warn("the binary is another than the one that was downloaded and verified", "path", s.Home.Binary(dir), "verified", p.Digest, "source", p.Source)
-	}
-}

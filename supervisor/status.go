@@ -93,13 +93,18 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	if d.Action == upgrade.CarryOut || d.Action == upgrade.Wait {
 		pending = append([]upgrade.Candidate{{Plan: d.Plan, Dir: d.Dir}}, pending...)
 	}
+	usable := func(b solstice.Binary) solstice.Binary {
+		b.Fault = cmp.Or(b.Fault, facts.Faults[b.Dir])
+		return b
+	}
+	status.Binary = usable(status.Binary)
 	status.Pending = []solstice.Pending{}
 	for _, c := range pending {
 		origin := "plan file"
 		if c.Manual {
 			origin = "operator"
 		}
-		status.Pending = append(status.Pending, solstice.Pending{Name: c.Name, Height: c.Height, Origin: origin, Binary: binary(home, c.Dir)})
+		status.Pending = append(status.Pending, solstice.Pending{Name: c.Name, Height: c.Height, Origin: origin, Binary: usable(binary(home, c.Dir))})
 	}
 	if facts.FileFault != nil {
 		status.Waiting = facts.FileFault.Error()

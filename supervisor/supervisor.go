@@ -296,7 +296,7 @@ func (s *Supervisor) decide() (upgrade.Gathered, upgrade.Decision, error) {
 }
 
 func (s *Supervisor) live() upgrade.Live {
-	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip, Disk: s.disk, Done: s.done}
+	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip, Disk: s.disk, Done: s.done, Probes: &s.probes}
 }
 
 // tellEvidence tells once what a decision rests on that the operator may have to take.
@@ -416,7 +416,6 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err := artifact.MakeExecutable(binary); err != nil {
 		return s.keepOrRefuse(err)
 	}
-	s.tellChanged(d.Dir)
 	cmd := exec.Command(binary, s.Args...)
 	cmd.Dir, cmd.Env = s.Home.Root(), artifact.Environ(binary)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -550,7 +549,8 @@ func (s *Supervisor) nodeEnded() error {
 
 func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }
 
-// probeStaged finds out, in the background, whether the binaries that wait for their plan have a pre-upgrade command.
+// probeStaged finds out, in the background, whether the binaries that wait for their plan are the verified ones, and have a
+// pre-upgrade command.
 func (s *Supervisor) probeStaged(dirs []string) {
 	for _, dir := range dirs {
 		binary := s.Home.Binary(dir)
@@ -561,6 +561,6 @@ func (s *Supervisor) probeStaged(dirs []string) {
 			s.probing = map[string]watch.Stamp{}
 		}
 		s.probing[binary] = watch.StampOf(binary)
-		go s.probes.PreUpgrade(context.Background(), binary)
+		go s.probes.Ahead(s.Home, dir)
 	}
 }

@@ -28,6 +28,7 @@ type Facts struct {
 	Skip      []int64           // heights after --unsafe-skip-upgrades
 	Skipped   []Skipped         // plans that a rollback took off the list
 	Faults    map[string]string // by directory, why its binary can't be used; no entry: it can
+	Hints     map[string]string // by directory, what to do about its fault; no entry: place a binary
 	Running   bool              // a node runs, under the binary that Link names
 }
 
@@ -106,7 +107,7 @@ func Decide(f Facts) Decision {
 	case due != nil && f.Faults[due.Dir] != "":
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = f.Faults[due.Dir]
-		d.Hint = placeHint(due.Name)
+		d.Hint = f.placeHint(due.Dir, due.Name)
 	case due != nil:
 		d.Action, d.Plan, d.Dir = CarryOut, due.Plan, due.Dir
 	case f.Running:
@@ -214,7 +215,7 @@ func (f Facts) launch(d *Decision) {
 	if fault := f.Faults[d.Dir]; d.Action == Launch && fault != "" {
 		hint := "place it: solstice init PATH"
 		if d.Dir != solstice.Genesis {
-			hint = placeHint(filepath.Base(d.Dir))
+			hint = f.placeHint(d.Dir, filepath.Base(d.Dir))
 		}
 		*d = refuse(fmt.Sprintf("the binary in use can't run: %s", fault), hint)
 	}
@@ -253,7 +254,7 @@ func (f Facts) launchWithoutLink(d *Decision) {
 	switch {
 	case known && f.Faults[stands.Dir] != "":
 		*d = contradiction(fmt.Sprintf("there is no current link, the data is under plan %s, and the plan's binary can't run: %s", stands.Plan, f.Faults[stands.Dir]),
-			placeHint(stands.Name)+"\nif the binary in genesis is the right one for this data: "+switchHint(solstice.Genesis))
+			f.placeHint(stands.Dir, stands.Name)+"\nif the binary in genesis is the right one for this data: "+switchHint(solstice.Genesis))
 		return
 	case known:
 	case switched:
@@ -288,7 +289,7 @@ func (f Facts) launchByLink(d *Decision) {
 	}
 	fault := f.Faults[last.Dir]
 	reason := fmt.Sprintf("the data has been through plan %s, the link names %s, and the plan's binary can't run: %s", last.Plan, f.Link.Dir, fault)
-	hint := placeHint(last.Name) + "\nif the binary in use is the right one for this data, stop solstice, then: " + switchHint(f.Link.Dir)
+	hint := f.placeHint(last.Dir, last.Name) + "\nif the binary in use is the right one for this data, stop solstice, then: " + switchHint(f.Link.Dir)
 	switch {
 	case fault == "":
 		d.Dir, d.Relink, d.Under = last.Dir, true, &last.Plan
@@ -362,6 +363,10 @@ func switchHint(dir string) string {
 	return "solstice switch " + name
 }
 
-func placeHint(name string) string {
+// placeHint is what to do about a fault of the binary in a directory.
+func (f Facts) placeHint(dir, name string) string {
+	if hint := f.Hints[dir]; hint != "" {
+		return hint
+	}
 	return fmt.Sprintf("place the binary: solstice add-upgrade %s PATH", name)
 }

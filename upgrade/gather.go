@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"solstice"
-	"solstice/artifact"
 	"solstice/internal/durable"
 	"solstice/node"
 )
@@ -22,6 +22,7 @@ type Live struct {
 	Written bool    // the plan file has changed since the node was started
 	Height  Height  // from the node; not Known: the record on disk serves
 	Skip    []int64 // heights after --unsafe-skip-upgrades
+	Probes  *Probes // that remember what was hashed; nil: nothing is remembered
 	// Disk is what the databases of the stopped node say; nil: nobody has looked. Done is what they said when somebody did.
 	Disk *node.Heights
 	Done []solstice.Plan
@@ -45,7 +46,7 @@ type Gathered struct {
 
 // Gather reads from disk what Decide needs. An error means that something that must be readable is not.
 func Gather(home solstice.Home, live Live) (Gathered, error) {
-	g := Gathered{disk: live.Disk, home: home, Facts: Facts{Height: live.Height, Skip: live.Skip, Running: live.Running, Faults: map[string]string{}}}
+	g := Gathered{disk: live.Disk, home: home, Facts: Facts{Height: live.Height, Skip: live.Skip, Running: live.Running, Faults: map[string]string{}, Hints: map[string]string{}}}
 	var err error
 	if g.Link, err = home.Current(); err != nil {
 		return g, err
@@ -83,7 +84,7 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 		}
 	}
 	g.Applied = applied(home, g.Link, g.Journal, g.History)
-	g.checkBinaries(home)
+	g.checkBinaries(home, cmp.Or(live.Probes, &Probes{}))
 	return g, nil
 }
 
@@ -188,7 +189,7 @@ func applied(home solstice.Home, link solstice.Link, journal Entries, history []
 
 // checkBinaries looks at the binaries that may have to be started: those of all plans, and without a running node those
 // that may be the one in use.
-func (g *Gathered) checkBinaries(home solstice.Home) {
+func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
 	var dirs []string
 	for _, c := range g.candidates() {
 		dirs = append(dirs, c.Dir)
@@ -206,8 +207,9 @@ func (g *Gathered) checkBinaries(home solstice.Home) {
 		if dir == "" {
 			continue
 		}
-		if err := artifact.Check(home.Binary(dir)); err != nil {
+		if err := CheckBinary(home, dir, probes); err != nil {
 			g.Faults[dir] = err.Error()
+			g.Hints[dir] = solstice.HintOf(err, "")
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"solstice"
 	"solstice/artifact"
 	"solstice/internal/child"
 	"solstice/internal/durable"
@@ -58,6 +59,9 @@ func (u *Upgrade) script(ctx context.Context) error {
 func (u *Upgrade) preUpgrade(ctx context.Context) error {
 	binary := u.Home.Binary(u.Dir)
 	if err := artifact.MakeExecutable(binary); err != nil {
+		return err
+	}
+	if err := u.checkBinary(); err != nil {
 		return err
 	}
 	if u.Probes.PreUpgrade(ctx, binary) == Absent {
@@ -111,23 +115,53 @@ const (
 )
 
 // Probes finds out ahead of time whether binaries have a pre-upgrade command, so that at the height none is
-// started only to say no, and what their digests are. It can be used from several goroutines.
+// started only to say no, and what their digests are: hashing one takes a tenth of a second. It can be used from several
+// goroutines.
 type Probes struct {
 	Dir string // where a binary finds an empty home while it is asked; what a cut leaves there is swept
 
-	mu      sync.Mutex
-	asked   map[probed]*probe
-	digests map[probed]string
+	turn   sync.Mutex // of Ahead
+	mu     sync.Mutex
+	probes map[probed]*probe
 }
 
+// probed is a binary as it was: every change makes it another.
 type probed struct {
 	path  string
 	stamp watch.Stamp
 }
 
+// probe is what was found out of it.
 type probe struct {
-	once     sync.Once
+	ask      sync.Once
 	presence Presence
+
+	hashing sync.Mutex
+	digest  string // empty: not yet
+}
+
+// of is the probe of a binary as it is now.
+func (p *Probes) of(binary string) *probe {
+	key := probed{binary, watch.StampOf(binary)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.probes[key] == nil {
+		if p.probes == nil {
+			p.probes = map[probed]*probe{}
+		}
+		p.probes[key] = &probe{}
+	}
+	return p.probes[key]
+}
+
+// Ahead finds out what the height will want to know of the binary in a directory, one binary at a time: there may be many. One that
+// must not be started is not asked anything.
+func (p *Probes) Ahead(home solstice.Home, dir string) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if CheckBinary(home, dir, p) == nil {
+		p.PreUpgrade(context.Background(), home.Binary(dir))
+	}
 }
 
 // probeLimit is how long a binary may take to print its help.
@@ -136,41 +170,22 @@ const probeLimit = 20 * time.Second
 // PreUpgrade says whether the binary has a pre-upgrade command, asking its help the first time. The binary sees an
 // empty home while it is asked: one that takes any arguments for a start finds nothing to harm.
 func (p *Probes) PreUpgrade(ctx context.Context, binary string) Presence {
-	key := probed{binary, watch.StampOf(binary)}
-	p.mu.Lock()
-	asked, ok := p.asked[key]
-	if !ok {
-		asked = &probe{}
-		if p.asked == nil {
-			p.asked = map[probed]*probe{}
-		}
-		p.asked[key] = asked
-	}
-	p.mu.Unlock()
-	asked.once.Do(func() { asked.presence = askHelp(ctx, binary, p.Dir) })
-	return asked.presence
+	one := p.of(binary)
+	one.ask.Do(func() { one.presence = askHelp(ctx, binary, p.Dir) })
+	return one.presence
 }
 
 // Digest is artifact.Digest of a binary, taken once while it stays the same.
 func (p *Probes) Digest(binary string) (string, error) {
-	key := probed{binary, watch.StampOf(binary)}
-	p.mu.Lock()
-	digest, ok := p.digests[key]
-	p.mu.Unlock()
-	if ok {
-		return digest, nil
+	one := p.of(binary)
+	one.hashing.Lock()
+	defer one.hashing.Unlock()
+	if one.digest != "" {
+		return one.digest, nil
 	}
 	digest, err := artifact.Digest(binary)
-	if err != nil {
-		return "", err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.digests == nil {
-		p.digests = map[probed]string{}
-	}
-	p.digests[key] = digest
-	return digest, nil
+	one.digest = digest
+	return digest, err
 }
 
 func askHelp(ctx context.Context, binary, dir string) Presence {

@@ -22,14 +22,13 @@ import (
 // Prepared is a binary that was got for a plan and put in its place, and what is known of where it came from.
 type Prepared struct {
 	Dir      string    `json:"dir"` // of the binary, relative to the folder cosmovisor/
-	Plan     string    `json:"plan"`
-	Digest   string    `json:"digest"` // of the binary
-	Source   string    `json:"source"`
+	Plan     string    `json:"plan,omitempty"`
+	Digest   string    `json:"digest,omitempty"`   // of the binary
+	Source   string    `json:"source,omitempty"`   // without secrets
 	Checksum string    `json:"checksum,omitempty"` // that the source was compared with
 	Signed   bool      `json:"signed,omitempty"`   // by a key that is trusted
+	ByHand   bool      `json:"by_hand,omitempty"`  // the operator has put another one in its place: nothing is held against that
 	Time     time.Time `json:"time"`
-	Size     int64     `json:"size"`
-	MTime    int64     `json:"mtime"` // nanoseconds
 }
 
 // abandonedAfter is how long what is left of a download that broke off is kept.
@@ -52,7 +51,7 @@ func prepare(ctx context.Context, home solstice.Home, name string, f artifact.Fe
 	path := home.Binary(p.Dir)
 	if _, err := os.Lstat(path); err == nil {
 		_ = dropDownloads(home, p.Dir) // else the next start does
-		return p, true, artifact.Check(path)
+		return p, true, CheckBinary(home, p.Dir, &Probes{})
 	}
 	info, err := resolve()
 	if err != nil {
@@ -158,17 +157,28 @@ func place(home solstice.Home, got artifact.Got, p *Prepared) error {
 	if err != nil {
 		return err
 	}
-	if info, statErr := os.Stat(path); statErr == nil {
-		p.Size, p.MTime = info.Size(), info.ModTime().UnixNano()
-	}
-	line, err := json.Marshal(p)
-	if err == nil {
-		err = durable.AppendLine(home.PreparedFile(), line)
-	}
-	if err != nil {
+	if err := p.append(home); err != nil {
 		return errors.Join(err, undo())
 	}
 	return keep()
+}
+
+func (p Prepared) append(home solstice.Home) error {
+	line, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return durable.AppendLine(home.PreparedFile(), line)
+}
+
+// ForgetPrepared notes that the operator has put a binary of his own into a directory. It is not held against the one that was
+// downloaded.
+func ForgetPrepared(home solstice.Home, dir string) error {
+	_, known, err := ReadPrepared(home, dir)
+	if err != nil || !known {
+		return err
+	}
+	return Prepared{Dir: dir, ByHand: true, Time: time.Now()}.append(home)
 }
 
 // ReadPrepared returns what is known of the binary in a directory, if Prepare put it there: the last record of it.
@@ -184,23 +194,32 @@ func ReadPrepared(home solstice.Home, dir string) (Prepared, bool, error) {
 			found = p
 		}
 	}
-	return found, found.Dir != "", err
+	return found, found.Dir != "" && !found.ByHand, err
 }
 
-// Changed says whether the binary that Prepare verified is another now. Where size and time are those of then it is taken for the
-// same: at the height there is no time for more.
-func (p Prepared) Changed(home solstice.Home, probes *Probes) (bool, error) {
+// Verify refuses a binary that is another than the one that was downloaded and verified.
+func (p Prepared) Verify(home solstice.Home, probes *Probes) error {
 	path := home.Binary(p.Dir)
-	info, err := os.Stat(path)
-	if err != nil {
-		return false, err
-	}
-	if info.Size() == p.Size && info.ModTime().UnixNano() == p.MTime {
-		return false, nil
-	}
-	if info.Size() != p.Size {
-		return true, nil
-	}
 	digest, err := probes.Digest(path)
-	return digest != p.Digest, err
+	if err != nil || digest == p.Digest {
+		return err
+	}
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("%s is another binary than the one that was downloaded and verified: it is %s, and what came from %s was %s", path, digest, p.Source, p.Digest),
+		Hint: fmt.Sprintf("if you have put it there yourself, say so: solstice add-upgrade %s PATH --force; if not, find out who did, delete it, and get it again: solstice prepare-upgrade",
+			p.Plan),
+	}
+}
+
+// CheckBinary says why the binary in a directory must not be started, or nil: it can't run here, or it is another than the one that
+// was verified. One that nobody has downloaded is taken as it is: who put it there knows what it is.
+func CheckBinary(home solstice.Home, dir string, probes *Probes) error {
+	if err := artifact.Check(home.Binary(dir)); err != nil {
+		return err
+	}
+	p, known, err := ReadPrepared(home, dir)
+	if err != nil || !known {
+		return err
+	}
+	return p.Verify(home, probes)
 }

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -61,20 +62,117 @@ func TestPrepareTwice(t *testing.T) {
 	if !ok || err != nil || p.Digest != fmt.Sprintf("sha256:%x", sha256.Sum256(content)) || p.Plan != "V2" {
 		t.Errorf("recorded: %+v, %t, %v", p, ok, err)
 	}
-	for _, tt := range []struct {
-		content string
-		want    bool
-	}{{"#!/bin/sh\n", false}, {"#!/bin/ls\n", true}, {"#!/bin/sh -x\n", true}} {
-		if err := os.WriteFile(home.Binary("upgrades/v2"), []byte(tt.content), 0o755); err != nil {
+	if err := CheckBinary(home, p.Dir, &Probes{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestChangedBinary: another content than the verified one is never started, whatever it pretends; one by hand is taken as it is.
+func TestChangedBinary(t *testing.T) {
+	home := newHome(t)
+	dir, content := "upgrades/v2", "#!/bin/sh\n"
+	path := home.Binary(dir)
+	write := func(content string, at time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path, []byte(content), 0o755), os.Chtimes(path, at, at)); err != nil {
 			t.Fatal(err)
 		}
-		later := time.Now().Add(time.Duration(len(tt.content)) * time.Minute)
-		if err := os.Chtimes(home.Binary("upgrades/v2"), later, later); err != nil {
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(home.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	then := time.Now().Add(-time.Hour)
+	write(content, then)
+	probes := &Probes{}
+	expect := func(what, want string) {
+		t.Helper()
+		err := CheckBinary(home, dir, probes)
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	expect("nobody has downloaded it", "")
+	prepared := Prepared{Dir: dir, Plan: "V2", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))), Source: "https://x", Time: then}
+	if err := prepared.append(home); err != nil {
+		t.Fatal(err)
+	}
+	expect("as it was", "")
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("#!/bin/ls\n", before.ModTime())
+	expect("another of the same size and time", "another binary than the one that was downloaded and verified")
+	if hint := solstice.HintOf(CheckBinary(home, dir, probes), ""); !strings.Contains(hint, "solstice add-upgrade V2 PATH --force") {
+		t.Errorf("hint %q", hint)
+	}
+	write(content, time.Now())
+	expect("the same again, at another time", "")
+	write("", time.Now())
+	expect("cut off", "is empty")
+
+	write("#!/bin/sh -x\n", time.Now())
+	if err := ForgetPrepared(home, dir); err != nil {
+		t.Fatal(err)
+	}
+	expect("the operator's own", "")
+	if err := prepared.append(home); err != nil {
+		t.Fatal(err)
+	}
+	expect("downloaded once more", "another binary")
+	if err := ForgetPrepared(home, "upgrades/v3"); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := os.ReadFile(home.PreparedFile()); err != nil || strings.Contains(string(content), "v3") {
+		t.Errorf("what nobody has downloaded is recorded: %s%v", content, err)
+	}
+}
+
+// TestHashedAhead: what the height asks for is known before, each once; and a binary that is not the verified one is not asked.
+func TestHashedAhead(t *testing.T) {
+	home := newHome(t)
+	dir, content := "upgrades/v2", "#!/bin/sh\necho noded pre-upgrade\n"
+	for _, made := range []string{filepath.Dir(home.Binary(dir)), home.StateDir} {
+		if err := os.MkdirAll(made, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if changed, err := p.Changed(home, &Probes{}); changed != tt.want || err != nil {
-			t.Errorf("%q: changed %t, %v", tt.content, changed, err)
-		}
+	}
+	if err := os.WriteFile(home.Binary(dir), []byte(content), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	prepared := Prepared{Dir: dir, Plan: "v2", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content)))}
+	if err := prepared.append(home); err != nil {
+		t.Fatal(err)
+	}
+	probes := &Probes{Dir: t.TempDir()}
+	probes.Ahead(home, dir)
+	if one := probes.of(home.Binary(dir)); one.presence != Present || one.digest != prepared.Digest {
+		t.Errorf("found out: %d, %s", one.presence, one.digest)
+	}
+	probes.of(home.Binary(dir)).digest = "sha256:remembered"
+	gathered, err := Gather(home, Live{Probes: probes, Running: true})
+	if err != nil || len(gathered.Faults) != 0 {
+		t.Errorf("no plan asks for it: %v, %v", gathered.Faults, err)
+	}
+	if err := ChangeManual(home, func([]ManualPlan) ([]ManualPlan, error) {
+		return []ManualPlan{{Plan: solstice.Plan{Name: "v2", Height: 7}}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	gathered, err = Gather(home, Live{Probes: probes, Running: true})
+	if err != nil || !strings.Contains(gathered.Faults[dir], "it is sha256:remembered, and") || gathered.Hints[dir] == "" {
+		t.Errorf("not what was hashed before: %v, %v", gathered.Faults, err)
+	}
+
+	if err := os.WriteFile(home.Binary(dir), []byte(content+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	probes.Ahead(home, dir)
+	if one := probes.of(home.Binary(dir)); one.presence != Unknown || one.digest == "" {
+		t.Errorf("one that was changed: %d, %s", one.presence, one.digest)
 	}
 }
 

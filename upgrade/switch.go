@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"solstice"
-	"solstice/artifact"
 	"solstice/internal/durable"
 )
 
@@ -31,8 +30,8 @@ func (g Gathered) Refusal(d Decision) error {
 //
 // A crash leaves the old link, or the new one with the journal as it has to be: the link comes last.
 func (g Gathered) SwitchTo(home solstice.Home, dir string) (behind, back []solstice.Plan, err error) {
-	if err := artifact.Check(home.Binary(dir)); err != nil {
-		return nil, nil, &solstice.RefusedError{Reason: err.Error(), Hint: "place the binary first"}
+	if err := CheckBinary(home, dir, &Probes{}); err != nil {
+		return nil, nil, &solstice.RefusedError{Reason: err.Error(), Hint: solstice.HintOf(err, "place the binary first")}
 	}
 	now := time.Now()
 	journal := OpenJournal(home)

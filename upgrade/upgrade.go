@@ -249,17 +249,25 @@ const progressEvery = 10 * time.Second
 // A crash leaves the old link or the new one, never none: the link is replaced by a rename. With the new link and
 // without the plan file beside the binary, the upgrade counts as not applied, and this is run again.
 func (u *Upgrade) switchBinary(context.Context) error {
-	binary := u.Home.Binary(u.Dir)
-	if err := artifact.Check(binary); err != nil {
+	if err := u.checkBinary(); err != nil {
 		return err
 	}
-	if err := artifact.MakeExecutable(binary); err != nil {
+	if err := artifact.MakeExecutable(u.Home.Binary(u.Dir)); err != nil {
 		return err
 	}
 	if err := durable.Symlink(u.Dir, u.Home.CurrentLink()); err != nil {
 		return err
 	}
 	return writeApplied(u.Home, u.Dir, u.Plan)
+}
+
+// checkBinary is CheckBinary for the new binary, once more: somebody may have changed it since the upgrade was begun. It is no
+// refusal any more, because the node has ended; the next start refuses, and knows the way on.
+func (u *Upgrade) checkBinary() error {
+	if err := CheckBinary(u.Home, u.Dir, u.Probes); err != nil {
+		return errors.New(err.Error())
+	}
+	return nil
 }
 
 // writeApplied leaves a plan beside the binary that was switched to for it.

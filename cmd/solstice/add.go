@@ -166,8 +166,8 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 		}
 		return err
 	}
-	for _, keep := range keeps {
-		err = errors.Join(err, keep())
+	for i, keep := range keeps {
+		err = errors.Join(err, keep(), upgrade.ForgetPrepared(home, home.UpgradeDir(additions[i].name)))
 	}
 	_, writeErr := io.WriteString(cmd.OutOrStdout(), strings.Join(lines, ""))
 	return errors.Join(err, writeErr)

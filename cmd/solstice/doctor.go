@@ -12,6 +12,7 @@ import (
 
 	"solstice"
 	"solstice/readiness"
+	"solstice/upgrade"
 )
 
 func doctorCommand(configPath *string) *cobra.Command {
@@ -88,7 +89,7 @@ func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []sol
 	h := c.look()
 	subject := readiness.Subject{
 		Home: h.Home, Settings: h.Settings, Snapshots: h.Snapshots, Signs: h.Signs, Link: status.Binary.Dir, Plan: plan, Grace: c.Grace,
-		Pace: outlook.Pace, NoBackup: c.SkipBackup, Temp: temp,
+		Pace: outlook.Pace, NoBackup: c.SkipBackup, Temp: temp, Probes: &upgrade.Probes{Dir: temp},
 	}
 	if status.Node != nil {
 		subject.PID = status.Node.PID

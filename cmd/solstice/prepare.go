@@ -145,7 +145,8 @@ func (c *Config) prepare(ctx context.Context, cmd *cobra.Command, plan solstice.
 	path := home.Binary(p.Dir)
 	switch {
 	case there && err != nil:
-		return &solstice.RefusedError{Reason: "there is a binary already, and it can't run here: " + err.Error(), Hint: "delete it, or replace it: solstice add-upgrade --force " + plan.Name + " PATH"}
+		return &solstice.RefusedError{Reason: "there is a binary already, and it is of no use: " + err.Error(),
+			Hint: solstice.HintOf(err, "delete it, or replace it: solstice add-upgrade --force "+plan.Name+" PATH")}
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; run this as the user that the node runs as", err)
 	case err != nil:
