@@ -253,10 +253,15 @@ type node struct {
 // layOut lays out a network, and gives the test its time.
 func layOut(t *testing.T, config network.Config) (context.Context, *network.Network) {
 	t.Helper()
+	return layOutFor(t, 5*time.Minute, config)
+}
+
+func layOutFor(t *testing.T, limit time.Duration, config network.Config) (context.Context, *network.Network) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a real chain")
 	}
-	ctx, cancel := context.WithTimeout(built.ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(built.ctx, limit)
 	t.Cleanup(cancel)
 	config.Dir, config.Chain = t.TempDir(), built.chain.V1
 	nw, err := network.New(ctx, config)
