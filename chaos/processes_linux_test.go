@@ -94,7 +94,7 @@ func TestClockThatJumps(t *testing.T) {
 			t.Parallel()
 			h := newHome(t, testnode.Script{BlockTime: 2 * time.Millisecond, HaltExit: -1, Database: true,
 				Plans: []testnode.Plan{{Name: "v2", Height: 10}, {Name: "v3", Height: 100}}}, "upgrades/v2", "upgrades/v3")
-			h.write("cosmovisor/pre.sh", "#!/bin/sh\nsleep 60\n")
+			h.write("cosmovisor/pre.sh", "#!/bin/sh\nexec sleep 60\n")
 			h.env = append(h.env, "COSMOVISOR_CUSTOM_PREUPGRADE=pre.sh")
 			run := h.start(h.runArgs()...)
 			h.await("the script of the upgrade runs", func() bool {

@@ -62,6 +62,8 @@ type Supervisor struct {
 	Signs               *signstate.Guard
 	Settings            node.Settings // of the node
 	Keep                int           // how many snapshots of upgrades are kept
+	AllowOtherOwner     bool          // data/ may belong to another user
+	Trusted             []string      // files that are trusted besides those of the home: the configuration, the script
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -141,6 +143,10 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node + "\nor bring it back: solstice snapshot list",
 		}
 	}
+	if err := s.checkOwner(); err != nil {
+		return solstice.ExitRefused, err
+	}
+	s.tellExposed()
 	s.unseen = true
 	s.retry = time.NewTimer(0)
 	s.answers = make(chan answer, 1)

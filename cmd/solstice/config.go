@@ -86,6 +86,9 @@ type Config struct {
 	// KeepSnapshots is how many snapshots of upgrades are kept, the newest ones. One whose upgrade was not confirmed is kept
 	// besides, and so are those that were taken by hand.
 	KeepSnapshots int `env:"SOLSTICE_KEEP_SNAPSHOTS" default:"3"`
+	// AllowOtherOwner runs a node whose data/ belongs to another user. Else that is refused: what is made there by root, the
+	// node's own user can't change later.
+	AllowOtherOwner bool `env:"SOLSTICE_ALLOW_OTHER_OWNER" default:"false"`
 	// Supervise names the commands of the node, separated by commas, that are supervised besides start and run.
 	Supervise string `env:"SOLSTICE_SUPERVISE"`
 

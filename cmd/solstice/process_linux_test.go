@@ -433,3 +433,59 @@ echo "pid1 is $(cat /proc/1/comm), zombies: $(cat /proc/[0-9]*/stat | grep -c ')
 		t.Errorf("the node saw %q", got)
 	}
 }
+
+// TestOtherOwnerIsRefused: root who starts a node on the data of another user is told what would come of it. Nothing is changed.
+func TestOtherOwnerIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be another user than the owner")
+	}
+	h := newHome(t, `{"stop_at":2}`)
+	h.check(os.Chown(filepath.Join(h.dir, "data"), 65534, 65534))
+	start := func(env ...string) (int, string) {
+		cmd := h.command("run", "start")
+		cmd.Env = append(cmd.Env, env...)
+		var said strings.Builder
+		cmd.Stderr = &said
+		_ = cmd.Run()
+		return cmd.ProcessState.ExitCode(), said.String()
+	}
+	code, said := start()
+	for _, want := range []string{"/data belongs to user ", "(65534), and this is user root (0): what is made there now,", "hint: run it as its owner: ", "hint: or, where a container sees owners that mean nothing: SOLSTICE_ALLOW_OTHER_OWNER=true"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, said)
+		}
+	}
+	if code != 3 || h.log() != "" {
+		t.Errorf("exit code %d, node's log %q", code, h.log())
+	}
+	if code, said = start("SOLSTICE_ALLOW_OTHER_OWNER=true"); code != 0 {
+		t.Errorf("with the setting: exit code %d, %s", code, said)
+	}
+}
+
+// TestNothingListens: by default solstice answers on its socket in the home alone.
+func TestNothingListens(t *testing.T) {
+	h := newHome(t, `{}`)
+	cmd := h.start("run", "start")
+	h.await("start at 0", 1)
+	inodes := map[string]bool{}
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", cmd.Process.Pid))
+	h.check(err)
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, "socket:[") {
+			inodes[strings.Trim(strings.TrimPrefix(target, "socket:"), "[]")] = true
+		}
+	}
+	if len(inodes) == 0 {
+		t.Fatal("solstice has no socket at all: its control socket is not seen")
+	}
+	for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", cmd.Process.Pid, table))
+		h.check(err)
+		for line := range strings.Lines(string(content)) {
+			if words := strings.Fields(line); len(words) > 9 && inodes[words[9]] {
+				t.Errorf("a socket in %s: %s", table, line)
+			}
+		}
+	}
+}

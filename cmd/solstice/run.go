@@ -145,6 +145,7 @@ func supervise(c *Config, args []string) error {
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
 		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
+		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home),
 		Download: c.AllowDownload, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
@@ -159,6 +160,17 @@ func supervise(c *Config, args []string) error {
 		return exitError(code)
 	}
 	return nil
+}
+
+// trusted are the files outside of the home's layout that decide what is executed.
+func (c *Config) trusted(home solstice.Home) (paths []string) {
+	if c.file != "" {
+		paths = append(paths, c.file)
+	}
+	if c.Script != "" {
+		paths = append(paths, filepath.Join(home.Root(), c.Script))
+	}
+	return paths
 }
 
 // execute runs a command of the node in place of solstice, with the binary in use. It returns only an error.

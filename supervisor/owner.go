@@ -1,0 +1,55 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"solstice"
+	"solstice/readiness"
+)
+
+// checkOwner refuses to run a node as another user than the one whose data it is: what it makes there would not be that user's, and
+// his next start would fail. It is mostly root who is at the wrong keyboard.
+func (s *Supervisor) checkOwner() error {
+	info, err := os.Stat(s.Home.Data())
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(stat.Uid) == os.Geteuid() || s.AllowOtherOwner {
+		return nil
+	}
+	owner, self := userName(int(stat.Uid)), userName(os.Geteuid())
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("%s belongs to %s, and this is %s: what is made there now, %s could not change later", s.Home.Data(), owner, self, owner),
+		Hint: "run it as its owner: User= in the unit, or sudo -u" +
+			"\nor give the node's home to this user: chown -R " + strconv.Itoa(os.Geteuid()) + " " + s.Home.Node +
+			"\nor, where a container sees owners that mean nothing: SOLSTICE_ALLOW_OTHER_OWNER=true",
+	}
+}
+
+// userName is a user for people, with the number, which is what counts.
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return fmt.Sprintf("user %s (%d)", u.Username, uid)
+	}
+	return fmt.Sprintf("user %d", uid)
+}
+
+// shownExposed is how many of what others can change are told at a start.
+const shownExposed = 10
+
+// tellExposed warns of what others can change, though it is executed or trusted.
+func (s *Supervisor) tellExposed() {
+	exposed := readiness.Exposed(s.Home, slices.Concat(s.Trusted, []string{s.Settings.KeyFile, s.Settings.StateFile})...)
+	for _, e := range exposed[:min(len(exposed), shownExposed)] {
+		s.Log.Warn("others can change what is executed or trusted here", "path", e.Path, "why", e.Why, "do", e.Do)
+	}
+	if n := len(exposed) - shownExposed; n > 0 {
+		s.Log.Warn("others can change more of it", "files", n)
+	}
+}
