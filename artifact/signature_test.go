@@ -2,10 +2,12 @@ package artifact
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,4 +91,28 @@ func TestParseKeys(t *testing.T) {
 	}
 	_, err = ParseKeys("RWQ")
 	checkErr(t, err, "is no public key of minisign")
+}
+
+// FuzzSignature: whatever is said to be a key or a signature, nothing is signed that was not.
+func FuzzSignature(f *testing.F) {
+	trusted, key, err := minisign.GenerateKey(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(trusted.String(), minisign.Sign(key, []byte("another")))
+	f.Fuzz(func(t *testing.T, keys string, signature []byte) {
+		for _, one := range strings.Fields(keys) {
+			if filepath.IsAbs(one) {
+				t.Skip("the path of a file")
+			}
+		}
+		_, _ = ParseKeys(keys)
+		reader := minisign.NewReader(strings.NewReader("this"))
+		if _, err := io.Copy(io.Discard, reader); err != nil {
+			t.Fatal(err)
+		}
+		if reader.Verify(trusted, signature) {
+			t.Errorf("signed by %q", signature)
+		}
+	})
 }

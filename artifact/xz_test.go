@@ -20,6 +20,7 @@ type handmade struct {
 	dictionary byte  // its size, as a header says it: 28 is 64 MiB, 30 is 128 MiB, 40 is 4 GiB
 	content    int64 // what the index says that it becomes; 0: what it does
 	packed     string
+	data       []byte // in the place of packed, if it is there
 }
 
 // xzFile is an xz file of such blocks, without checksums.
@@ -32,7 +33,10 @@ func xzFile(t testing.TB, blocks ...handmade) []byte {
 	index := binary.AppendUvarint([]byte{0}, uint64(len(blocks)))
 	for _, b := range blocks {
 		header := sealed([]byte{2, 0, 0x21, 1, b.dictionary, 0, 0, 0})
-		data := []byte{0}
+		data := b.data
+		if data == nil {
+			data = []byte{0}
+		}
 		if b.packed != "" {
 			data = packed(t, []byte(b.packed), func(w io.Writer) (io.WriteCloser, error) { return lzma.NewWriter2(w) })
 		}
@@ -145,4 +149,21 @@ func TestXZItself(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzXZ: blocks whose headers and index are right, whatever they say and whatever is in them.
+func FuzzXZ(f *testing.F) {
+	f.Add(byte(0), int64(0), []byte("\x01\x00\x00a\x00"), []byte("\x01\x00\x00b\x00"))
+	f.Add(byte(40), int64(1<<40), []byte("\xe0\x00\x00\x00\x05\x5d"), []byte{0})
+	f.Fuzz(func(t *testing.T, dictionary byte, content int64, one, two []byte) {
+		file := xzFile(t, handmade{dictionary: dictionary, content: content, data: one}, handmade{content: 1, data: two})
+		x, err := newXZReader(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			return
+		}
+		n, err := io.Copy(io.Discard, io.LimitReader(x, 1<<22))
+		if err == nil && n < 1<<22 && n != content+1 {
+			t.Errorf("%d bytes, and its index says %d", n, content+1)
+		}
+	})
 }

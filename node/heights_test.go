@@ -27,7 +27,7 @@ func stoppedNode(t *testing.T, height int64) (solstice.Home, Settings) {
 }
 
 // makeDatabase makes a database with a table and a journal, in which a key has this value.
-func makeDatabase(t *testing.T, dir, key string, value []byte) {
+func makeDatabase(t testing.TB, dir, key string, value []byte) {
 	t.Helper()
 	for i := range 3 {
 		db, err := leveldb.OpenFile(dir, nil)
@@ -303,4 +303,30 @@ func remove(t *testing.T, paths ...string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// FuzzReadLevelDB: whatever lies in a file of a database, its height is one, or an error.
+func FuzzReadLevelDB(f *testing.F) {
+	dir := filepath.Join(f.TempDir(), "application.db")
+	makeDatabase(f, dir, "s/latest", varint(1, 36))
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	contents := map[string][]byte{}
+	for i, path := range files {
+		if contents[path], err = os.ReadFile(path); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), contents[path])
+	}
+	f.Fuzz(func(t *testing.T, which uint8, content []byte) {
+		path := files[int(which)%len(files)]
+		write(t, path, content)
+		defer write(t, path, contents[path])
+		read := func(db *leveldb.DB) (int64, error) { return getHeight(db, "s/latest", parseLatest) }
+		if r := readDatabase(dir, goLevelDB, read); r.Err == nil && r.Height <= 0 {
+			t.Errorf("%+v", r)
+		}
+	})
 }

@@ -1,9 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -348,4 +351,53 @@ func TestPace(t *testing.T) {
 	if _, _, ok := (Pace{Height: 1, Block: time.Hour}).At(1 << 62); ok {
 		t.Error("a time beyond all times")
 	}
+}
+
+// says answers every request with the same bytes.
+type says struct {
+	content []byte
+	asked   int
+}
+
+func (s *says) RoundTrip(*http.Request) (*http.Response, error) {
+	s.asked++
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(s.content))}, nil
+}
+
+// FuzzAnswers: whatever a node says, by RPC or gRPC, it is an error or what a node can say, and it is not asked without an end.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`{"result":{"response":{"last_block_height":"8","value":"CgA="},"block_metas":[{"header":{"height":"30","time":"2026-01-02T03:04:05Z"}}]}}`))
+	f.Add(nested(1, planMessage("v2", 7, "")))
+	f.Add(bytes.Repeat(nested(1, proposalMessage(5, Voting, softwareUpgrade("v2", 7))), proposalsAtOnce))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		query := fmt.Appendf(nil, `{"result":{"response":{"value":%q}}}`, base64.StdEncoding.EncodeToString(content))
+		frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(content))), content...)
+		for _, answer := range [][]byte{content, query, frame} {
+			s := &says{content: answer}
+			there := &endpoint{base: "http://node", http: &http.Client{Transport: s}}
+			for _, c := range []*Client{{rpc: there}, {grpc: there}} {
+				if height, err := c.Committed(t.Context()); err == nil && height < 0 {
+					t.Errorf("committed %d", height)
+				}
+				if plan, ok, err := c.Plan(t.Context()); err == nil && ok && plan.Validate() != nil {
+					t.Errorf("plan %+v", plan)
+				}
+				proposals, _ := c.Proposals(t.Context())
+				one, _ := c.Proposal(t.Context(), 5)
+				for _, p := range append(proposals, one) {
+					for _, plan := range p.Plans {
+						if err := plan.Validate(); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				if pace, err := c.Pace(t.Context()); err == nil && (pace.Height <= 0 || pace.Block < 0) {
+					t.Errorf("pace %+v", pace)
+				}
+			}
+			if s.asked > 2*(2*proposalsAtAll+10) {
+				t.Errorf("asked %d times", s.asked)
+			}
+		}
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"solstice"
 )
 
 func TestReadSettings(t *testing.T) {
@@ -92,4 +94,23 @@ func write(t testing.TB, path string, content []byte) {
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// FuzzReadSettings: whatever lies in the node's configuration, each path in it is a whole one.
+func FuzzReadSettings(f *testing.F) {
+	f.Add([]byte("db_dir = \"data\"\n[rpc]\nladdr = \"tcp://0.0.0.0:26657\"\n[statesync]\nenable = true\n"), []byte("halt-height = 7\n"))
+	home := solstice.Home{Node: f.TempDir(), Name: "noded"}
+	f.Fuzz(func(t *testing.T, config, app []byte) {
+		write(t, filepath.Join(home.Node, "config", "config.toml"), config)
+		write(t, filepath.Join(home.Node, "config", "app.toml"), app)
+		s := ReadSettings(home, nil, noEnv)
+		for _, path := range []string{s.KeyFile, s.StateFile, s.DBDir, s.WALFile} {
+			if !filepath.IsAbs(path) {
+				t.Errorf("path %q", path)
+			}
+		}
+		if s.RPC != "" {
+			dial(s.RPC, s.TLS, false)
+		}
+	})
 }

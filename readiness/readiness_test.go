@@ -228,3 +228,21 @@ func FuzzSpan(f *testing.F) {
 		_ = judgeUnit("x", map[string]string{"TimeoutStopSec": text}, time.Minute)
 	})
 }
+
+// FuzzReadUnit: whatever lies in a unit file, it is judged.
+func FuzzReadUnit(f *testing.F) {
+	f.Add([]byte("[Service]\nRestart = on-failure\n# x\nTimeoutStopSec=5min\n"))
+	path := filepath.Join(f.TempDir(), "noded.service")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		unit := map[string]string{}
+		if readUnitFile(path, unit) != nil {
+			return
+		}
+		if found := judgeUnit("noded", unit, time.Minute); found.verdict != solstice.OK && found.verdict != solstice.Warning {
+			t.Errorf("%+v", found)
+		}
+	})
+}

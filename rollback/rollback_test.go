@@ -296,3 +296,19 @@ func TestFailureChangesNothing(t *testing.T) {
 		})
 	}
 }
+
+// FuzzReadRecord: whatever lies in its place, it is an error or a record of this home.
+func FuzzReadRecord(f *testing.F) {
+	home := solstice.Home{Dir: "/home", Node: "/home", Name: "noded", StateDir: f.TempDir()}
+	f.Add([]byte(`{"home":"/home","what":"x","replace":[{"ready":"a","place":"b"}],"skip":{"plan":{"name":"v2","height":5}},"height":7}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		check(t, os.WriteFile(home.RollbackFile(), content, 0o600))
+		r, err := readRecord(home)
+		if err == nil && r.Home != home.Node {
+			t.Errorf("a record of %q", r.Home)
+		}
+		if what, pendingErr := Pending(home); what != r.What || (pendingErr == nil) != (err == nil) {
+			t.Errorf("pending %q, %v", what, pendingErr)
+		}
+	})
+}

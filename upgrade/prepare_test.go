@@ -209,3 +209,36 @@ func TestAbandonedDownloads(t *testing.T) {
 		}
 	}
 }
+
+// FuzzReadState: whatever lies in the files beside the journal, it is an error or what was once written there.
+func FuzzReadState(f *testing.F) {
+	f.Add([]byte(`[{"name":"v2","height":100,"below":true}]`))
+	f.Add([]byte(`{"committed":99,"at":"2026-11-23T05:01:22Z"}`))
+	f.Add([]byte(`{"dir":"upgrades/v2","plan":"v2","digest":"sha256:00"}` + "\n{"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		dir := t.TempDir()
+		home := solstice.Home{Dir: dir, Node: dir, Name: "noded", StateDir: filepath.Join(dir, "state")}
+		for _, path := range []string{home.ManualFile(), home.BatchFile(), home.HeightFile(), home.PreparedFile()} {
+			must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+			must(t, os.WriteFile(path, content, 0o600))
+		}
+		_, _ = ReadHeight(home)
+		if p, ok, err := ReadPrepared(home, "upgrades/v2"); err == nil && ok && p.Dir != "upgrades/v2" {
+			t.Errorf("prepared %+v", p)
+		}
+		before, err := ReadManual(home)
+		if err != nil {
+			return
+		}
+		batch, err := ImportBatch(home)
+		must(t, err) // it is the same list
+		after, err := ReadManual(home)
+		must(t, err)
+		if len(batch) != len(before) || len(after) < len(before) {
+			t.Errorf("%d plans, %d imported, %d then", len(before), len(batch), len(after))
+		}
+		for _, p := range after {
+			must(t, p.Validate())
+		}
+	})
+}

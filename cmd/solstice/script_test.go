@@ -172,3 +172,23 @@ func TestReport(t *testing.T) {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}
 }
+
+// FuzzBatchRecords: whatever lies in a CSV file, its records have a name, a path and a height.
+func FuzzBatchRecords(f *testing.F) {
+	f.Add([]byte("v2,/srv/v2,100\n\"v,3\", /srv/v3 ,200\n"))
+	path := filepath.Join(f.TempDir(), "upgrades.csv")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		records, err := batchRecords(path, nil)
+		if (err == nil) != (len(records) > 0) {
+			t.Errorf("%d records, %v", len(records), err)
+		}
+		for _, r := range records {
+			if len(r) != 3 {
+				t.Errorf("record %q", r)
+			}
+		}
+	})
+}
