@@ -52,7 +52,7 @@ type Binary struct {
 type Height struct {
 	Committed int64     `json:"committed"`
 	At        time.Time `json:"at"`
-	Source    string    `json:"source"` // node: it says so; record: it said so before it ended
+	Source    string    `json:"source"` // node: it says so; data: its databases do; record: it said so before it ended
 }
 
 // Pending is a plan that is known and not carried out yet.

@@ -83,6 +83,9 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	} else if d.Action == upgrade.Launch {
 		status.Binary = binary(home, d.Dir)
 	}
+	if live.Disk != nil && live.Disk.Committed.Err == nil {
+		source = "data"
+	}
 	if facts.Height.Known {
 		status.Height = &solstice.Height{Committed: facts.Height.Committed, At: time.Now(), Source: source}
 		if record, err := upgrade.ReadHeight(home); err == nil && source == "record" {

@@ -18,6 +18,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/node"
 	"solstice/rollback"
 	"solstice/supervisor"
 	"solstice/upgrade"
@@ -221,9 +222,20 @@ func homeStatus(ctx context.Context, home solstice.Home) (solstice.Status, error
 	defer cancel()
 	status, err := api.Status(ctx, home.Socket())
 	if errors.Is(err, api.ErrNotRunning) {
-		return supervisor.Describe(home, ownVersion(), upgrade.Live{}, "record")
+		return supervisor.Describe(home, ownVersion(), lookAtStopped(home), "record")
 	}
 	return status, err
+}
+
+// lookAtStopped is what the databases of a home say on which nothing runs. A moment of it keeps a start waiting; where something runs,
+// or where this user may not look, it is nothing.
+func lookAtStopped(home solstice.Home) upgrade.Live {
+	release, err := hold(home)
+	if err != nil {
+		return upgrade.Live{}
+	}
+	defer release()
+	return upgrade.Stopped(node.ReadHeights(home, node.ReadSettings(home, lastArgs(home), os.Getenv)))
 }
 
 func ejectCommand(configPath *string) *cobra.Command {

@@ -65,7 +65,7 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	switch {
 	case s.Height == nil:
 		row("height", "not known")
-	case s.Height.Source == "node":
+	case s.Height.Source != "record":
 		row("height", "%d", s.Height.Committed)
 	default:
 		row("height", "%d or more, seen at %s", s.Height.Committed, clock(s.Height.At))
