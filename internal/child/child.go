@@ -106,8 +106,12 @@ func start(cmd *exec.Cmd, onParentDeath syscall.Signal, confined string) (*Proce
 // sees those that keep the files that they inherit; a daemon that closes them all has left for good.
 func (p *Process) LeftBehind() bool {
 	events := []unix.PollFd{{Fd: int32(p.kin.Fd()), Events: unix.POLLIN}}
-	_, err := unix.Poll(events, 0)
-	return err == nil && events[0].Revents&unix.POLLHUP == 0
+	for {
+		// A signal that is pending interrupts also a poll that does not wait, and the Go runtime sends itself many.
+		if _, err := unix.Poll(events, 0); err != unix.EINTR {
+			return err != nil || events[0].Revents&unix.POLLHUP == 0
+		}
+	}
 }
 
 // Done is closed when the process has ended and is reaped.

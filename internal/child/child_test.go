@@ -3,6 +3,7 @@ package child
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -100,6 +101,36 @@ func TestLeftBehind(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); p.LeftBehind(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("its end is not seen")
+		}
+	}
+}
+
+// TestLeftBehindAmongSignals: a signal that comes at the wrong moment does not make a process vanish: a second node was started
+// beside it once.
+func TestLeftBehindAmongSignals(t *testing.T) {
+	p, err := Start(exec.Command("sh", "-c", "sleep 5004 & exit"), syscall.SIGKILL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	defer exec.Command("pkill", "-KILL", "-f", "sleep 5004").Run()
+	stop := make(chan struct{})
+	defer close(stop)
+	for range 2 {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = syscall.Kill(os.Getpid(), syscall.SIGURG) // which the runtime expects at any time
+				}
+			}
+		}()
+	}
+	for i := range 100_000 {
+		if !p.LeftBehind() {
+			t.Fatalf("it is gone, in look %d", i)
 		}
 	}
 }
