@@ -21,6 +21,7 @@ type Status struct {
 	Unseen      string       `json:"unseen,omitempty"`      // why the chain's word is missing, or a part of it
 	Readiness   *Readiness   `json:"readiness,omitempty"`   // absent unless a supervisor has checked it
 	Waiting     string       `json:"waiting,omitempty"`     // why a due plan is not carried out, or what the plan file's fault is
+	Next        string       `json:"next,omitempty"`        // what the next start will do besides starting the node
 	Doing       *Doing       `json:"doing,omitempty"`       // absent unless an upgrade is under way
 	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
 	Downloading *Downloading `json:"downloading,omitempty"` // absent unless a plan's binary is, or could not be

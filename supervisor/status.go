@@ -116,6 +116,7 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	case upgrade.Wait, upgrade.Refuse:
 		status.Waiting = d.Reason
 	}
+	status.Next = d.Note
 	if what, err := rollback.Pending(home); err != nil {
 		return status, err
 	} else if what != "" {

@@ -289,11 +289,11 @@ func (f Facts) launchByLink(d *Decision) {
 	}
 	fault := f.Faults[last.Dir]
 	reason := fmt.Sprintf("the data has been through plan %s, the link names %s, and the plan's binary can't run: %s", last.Plan, f.Link.Dir, fault)
-	hint := f.placeHint(last.Dir, last.Name) + "\nif the binary in use is the right one for this data, stop solstice, then: " + switchHint(f.Link.Dir)
+	hint := f.placeHint(last.Dir, last.Name) + "\nif the binary in use is the right one for this data, with solstice stopped: " + switchHint(f.Link.Dir)
 	switch {
 	case fault == "":
 		d.Dir, d.Relink, d.Under = last.Dir, true, &last.Plan
-		d.Note = fmt.Sprintf("the data has been through plan %s, and the link named %s: the link goes to the plan's binary", last.Plan, f.Link.Dir)
+		d.Note = fmt.Sprintf("the data has been through plan %s, and the link names %s: the link goes to the plan's binary", last.Plan, f.Link.Dir)
 	case f.File != nil && f.File.Is(last.Plan):
 		d.Action, d.Plan, d.Dir, d.Relink = Wait, f.File.Plan, last.Dir, false
 		d.Reason, d.Hint, d.Contradicts = reason, hint, true

@@ -93,6 +93,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	if s.Waiting != "" {
 		row("waiting", "%s", s.Waiting)
 	}
+	if s.Next != "" {
+		row("next start", "%s", s.Next)
+	}
 	if c := s.Copying; c != nil {
 		row("copying", "snapshot %s to %s: %s of %s", c.Snapshot, c.To, size(c.Done), size(c.Total))
 		if c.Waiting != "" {
