@@ -28,27 +28,39 @@ func (g Gathered) Refusal(d Decision) error {
 // binary, switches for plans beyond it are taken back, and an upgrade that was cut off is given up. It returns the plans that
 // count as carried out, and those that were taken back.
 //
-// A crash leaves the old link, or the new one with the journal as it has to be: the link comes last.
+// A crash leaves the old link, or the new one with a journal that contradicts it as before: then it is asked for again. The link
+// comes first, since a journal without it could make the old one look right.
 func (g Gathered) SwitchTo(home solstice.Home, dir string) (behind, back []solstice.Plan, err error) {
 	if err := CheckBinary(home, dir, &Probes{}); err != nil {
 		return nil, nil, &solstice.RefusedError{Reason: err.Error(), Hint: solstice.HintOf(err, "place the binary first")}
 	}
 	now := time.Now()
 	journal := OpenJournal(home)
+	if err := moveAside(home.CurrentLink(), now); err != nil {
+		return nil, nil, err
+	}
+	if err := durable.Symlink(dir, home.CurrentLink()); err != nil {
+		return nil, nil, err
+	}
 	for _, s := range g.History {
 		if g.Height.Known && s.Height-1 > cmp.Or(g.Height.AtMost, g.Height.Committed) {
 			back = append(back, s.Plan)
-			err = errors.Join(err, journal.RollBack(now, s))
+			err = errors.Join(err, journal.RollBack(now, s), forgetApplied(home, s))
 		}
 	}
 	if begun, ok := g.Journal.Begun(); ok {
 		err = errors.Join(err, journal.Append(Entry{Plan: begun.Plan, Step: stepAbandoned}))
 	}
-	if err := cmp.Or(err, moveAside(home.CurrentLink(), now)); err != nil {
-		return nil, nil, err
-	}
 	behind = g.behind(home, dir)
-	return behind, back, switchTo(home, dir, behind)
+	return behind, back, errors.Join(err, noteBehind(home, dir, behind))
+}
+
+// forgetApplied removes a plan from beside its binary.
+func forgetApplied(home solstice.Home, s Switched) error {
+	if plan, err := solstice.ReadPlan(home.AppliedFile(s.Dir)); err != nil || !plan.Is(s.Plan) {
+		return nil // it does not say that the plan is carried out
+	}
+	return durable.Remove(home.AppliedFile(s.Dir))
 }
 
 // behind are the plans that a directory's binary has behind it if it is the right one for the data: its own, the last one
@@ -76,8 +88,8 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	return plans
 }
 
-// switchTo points the link at a directory, and notes the plans behind it.
-func switchTo(home solstice.Home, dir string, behind []solstice.Plan) error {
+// noteBehind notes that a directory's binary has these plans behind it.
+func noteBehind(home solstice.Home, dir string, behind []solstice.Plan) error {
 	journal := OpenJournal(home)
 	for _, p := range behind {
 		if err := journal.Switch(time.Now(), Switched{p, dir}); err != nil {
@@ -85,11 +97,9 @@ func switchTo(home solstice.Home, dir string, behind []solstice.Plan) error {
 		}
 	}
 	if n := len(behind); n > 0 {
-		if err := writeApplied(home, dir, behind[n-1]); err != nil {
-			return err
-		}
+		return writeApplied(home, dir, behind[n-1])
 	}
-	return durable.Symlink(dir, home.CurrentLink())
+	return nil
 }
 
 // moveAside makes room for the link where a file or a folder stands in its place.

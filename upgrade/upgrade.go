@@ -280,10 +280,10 @@ func writeApplied(home solstice.Home, dir string, plan solstice.Plan) error {
 
 // Relink points the link at the binary that is launched, and notes the plan that it is moved for.
 func (g *Gathered) Relink(home solstice.Home, d Decision) error {
-	if d.Under == nil {
-		return durable.Symlink(d.Dir, home.CurrentLink())
+	if err := durable.Symlink(d.Dir, home.CurrentLink()); err != nil || d.Under == nil {
+		return err
 	}
-	return switchTo(home, d.Dir, []solstice.Plan{*d.Under})
+	return noteBehind(home, d.Dir, []solstice.Plan{*d.Under})
 }
 
 // Settle closes the upgrade that the journal began, if there is one, before a binary is launched in its stead: either
