@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -277,6 +278,25 @@ var scenarios = []*scenario{
 		args: func(*home) []string { return []string{"add-upgrade", "v2", nodedBinary, "--force"} },
 		left: (*home).checkWhole,
 		want: toV2,
+	},
+	{
+		name:     "switch",
+		script:   testnode.Script{BlockTime: time.Millisecond, Database: true, StopAt: 5},
+		versions: []string{"upgrades/v2"},
+		prepare: func(h *home) {
+			h.runToEnd(0)
+			early := filepath.Join(h.dir, "early")
+			h.must(exec.Command("cp", "-a", filepath.Join(h.dir, "data"), early).Run())
+			h.script(testnode.Script{BlockTime: time.Millisecond, Database: true, HaltExit: -1, Plans: plans(""), StopAt: 20})
+			h.runToEnd(0)
+			h.must(os.RemoveAll(filepath.Join(h.dir, "data")))
+			h.must(os.Rename(early, filepath.Join(h.dir, "data")))
+			h.output("sign-state", "raise")
+			h.script(testnode.Script{BlockTime: blockTime, Database: true, HaltExit: -1, Plans: plans("")})
+		},
+		args:  func(*home) []string { return []string{"switch", "genesis"} },
+		again: func(h *home) { h.output("switch", "genesis") },
+		want:  ending{binary: "upgrades/v2", upgrades: []string{"v2"}, snapshots: []string{"v2-10-", "v2-10-"}},
 	},
 	{
 		name: "prepare-upgrade",
