@@ -1,6 +1,7 @@
-// Package artifact knows what a node's binary is, and whether this machine can run one.
+// Package artifact knows what a node's binary is, whether this machine can run one, and how to get one: fetched, compared, unpacked.
 //
-// It only reads. Getting binaries from elsewhere and placing them is for its callers.
+// What it reads comes from anybody: size, time and memory are bounded, and what is not what it should be is deleted. It writes only
+// into the folder that its caller names. Placing binaries is for its callers.
 package artifact
 
 import (
