@@ -17,7 +17,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,12 +54,21 @@ func get(t *testing.T, f Fetcher, address, folder string) (string, error) {
 }
 
 // flaky serves content, and does to the n-th request what fault says.
-func flaky(t *testing.T, content []byte, fault func(n int, w http.ResponseWriter, r *http.Request) (done bool)) (url string, requests *[]string) {
-	requests = &[]string{}
+func flaky(t *testing.T, content []byte, fault func(n int, w http.ResponseWriter, r *http.Request) (done bool)) (url string, requests func() []string) {
+	var mu sync.Mutex // a request that was given up may still be at work when the next one comes
+	var ranges []string
+	requests = func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(ranges)
+	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		*requests = append(*requests, r.Header.Get("Range"))
+		mu.Lock()
+		ranges = append(ranges, r.Header.Get("Range"))
+		n := len(ranges)
+		mu.Unlock()
 		w.Header().Set("ETag", `"one"`)
-		if fault != nil && fault(len(*requests), w, r) {
+		if fault != nil && fault(n, w, r) {
 			return
 		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
@@ -211,7 +222,7 @@ func TestGet(t *testing.T) {
 			if err == nil && got != string(content) {
 				t.Errorf("got %d bytes, want %d", len(got), len(content))
 			}
-			if asked := fmt.Sprint(*requests); asked != tt.requests {
+			if asked := fmt.Sprint(requests()); asked != tt.requests {
 				t.Errorf("asked for %q, want %q", asked, tt.requests)
 			}
 			if err != nil && strings.Contains(tt.wantErr, "should be") {
@@ -239,8 +250,8 @@ func TestSilentServer(t *testing.T) {
 	})
 	got, err := get(t, f, address, t.TempDir())
 	checkErr(t, err, "")
-	if got != string(content) || fmt.Sprint(*requests) != "[ bytes=500000-]" {
-		t.Errorf("got %d bytes, asked for %q", len(got), *requests)
+	if got != string(content) || fmt.Sprint(requests()) != "[ bytes=500000-]" {
+		t.Errorf("got %d bytes, asked for %q", len(got), requests())
 	}
 	f.Patience = 10 * time.Millisecond
 	address, _ = flaky(t, content, func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -265,8 +276,8 @@ func TestSlowServer(t *testing.T) {
 	})
 	_, err := get(t, f, address, t.TempDir())
 	checkErr(t, err, "the server sends less than 16 KiB/s; tried 6 times")
-	if len(*requests) != tries {
-		t.Errorf("asked %d times", len(*requests))
+	if len(requests()) != tries {
+		t.Errorf("asked %d times", len(requests()))
 	}
 }
 
@@ -295,8 +306,8 @@ func TestGetGoesOn(t *testing.T) {
 	}
 	got, err := get(t, f, address, folder)
 	checkErr(t, err, "")
-	if got != string(content) || fmt.Sprint(*requests) != "[ bytes=500000-]" {
-		t.Errorf("got %d bytes, asked for %q", len(got), *requests)
+	if got != string(content) || fmt.Sprint(requests()) != "[ bytes=500000-]" {
+		t.Errorf("got %d bytes, asked for %q", len(got), requests())
 	}
 }
 
