@@ -29,7 +29,7 @@ var histories = newCampaign("random histories")
 func TestHistories(t *testing.T) {
 	limit, full := histories.full()
 	start := time.Now()
-	for name, value := range map[string]string{"rapid.checks": "6", "rapid.shrinktime": "1m"} {
+	for name, value := range map[string]string{"rapid.checks": "4", "rapid.shrinktime": "1m"} {
 		if err := flag.Set(name, value); err != nil {
 			t.Fatal(err)
 		}

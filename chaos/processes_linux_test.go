@@ -19,7 +19,7 @@ var processes = newCampaign("killed processes")
 func TestProcesses(t *testing.T) {
 	limit, full := processes.full()
 	start := time.Now()
-	for round := 0; round < 3 || full && time.Since(start) < limit; round++ {
+	for round := 0; round < 2 || full && time.Since(start) < limit; round++ {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			t.Parallel()
 			drawn := random(t.Name())
