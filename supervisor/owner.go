@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"slices"
@@ -13,20 +15,32 @@ import (
 )
 
 // checkOwner refuses to run a node as another user than the one whose data it is: what it makes there would not be that user's, and
-// his next start would fail. It is mostly root who is at the wrong keyboard.
+// his next start would fail. It is mostly root who is at the wrong keyboard. It comes before everything else, because the lock may
+// be a file, and what a rollback has left to do would be done as the wrong user. Then data/ may be missing for a moment, and the
+// node's home tells whose it is.
 func (s *Supervisor) checkOwner() error {
-	info, err := os.Stat(s.Home.Data())
+	path := s.Home.Data()
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		path = s.Home.Node
+		info, err = os.Stat(path)
+	}
 	if err != nil {
-		return err
+		return nil // what is missing is told by those who need it
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(stat.Uid) == os.Geteuid() || s.AllowOtherOwner {
 		return nil
 	}
-	owner, self := userName(int(stat.Uid)), userName(os.Geteuid())
+	name := strconv.Itoa(int(stat.Uid))
+	login := "'#" + name + "'"
+	if u, err := user.LookupId(name); err == nil {
+		name, login = u.Username, u.Username
+	}
 	return &solstice.RefusedError{
-		Reason: fmt.Sprintf("%s belongs to %s, and this is %s: what is made there now, %s could not change later", s.Home.Data(), owner, self, owner),
-		Hint: "run it as its owner: User= in the unit, or sudo -u" +
+		Reason: fmt.Sprintf("%s belongs to %s, and this is %s: what one of them makes there, the other may not be able to change later",
+			path, userName(int(stat.Uid)), userName(os.Geteuid())),
+		Hint: fmt.Sprintf("run it as its owner: User=%s in the unit, or: sudo -E -u %s solstice run start", name, login) +
 			"\nor give the node's home to this user: chown -R " + strconv.Itoa(os.Geteuid()) + " " + s.Home.Node +
 			"\nor, where a container sees owners that mean nothing: SOLSTICE_ALLOW_OTHER_OWNER=true",
 	}

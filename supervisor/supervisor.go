@@ -126,6 +126,9 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 			exitCode, err = stopped.ExitCode(), nil
 		}
 	}()
+	if err := s.checkOwner(); err != nil {
+		return solstice.ExitRefused, err
+	}
 	if err := s.lockHome(); err != nil {
 		return solstice.ExitRefused, err
 	}
@@ -142,9 +145,6 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 			Reason: fmt.Sprintf("the node has no data directory: %s", s.Home.Data()),
 			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node + "\nor bring it back: solstice snapshot list",
 		}
-	}
-	if err := s.checkOwner(); err != nil {
-		return solstice.ExitRefused, err
 	}
 	s.tellExposed()
 	s.unseen = true

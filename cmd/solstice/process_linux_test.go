@@ -438,31 +438,55 @@ echo "pid1 is $(cat /proc/1/comm), zombies: $(cat /proc/[0-9]*/stat | grep -c ')
 	}
 }
 
-// TestOtherOwnerIsRefused: root who starts a node on the data of another user is told what would come of it. Nothing is changed.
+// nobody is a user that owns nothing here but what a test gives to it.
+const nobody = 65534
+
+// TestOtherOwnerIsRefused: who starts a node on the data of another user, which is mostly root, is told what would come of it.
+// Nothing is changed before, not even what a rollback has left to do. The owner himself is let in.
 func TestOtherOwnerIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be another user than the owner")
 	}
 	h := newHome(t, `{"stop_at":2}`)
-	h.check(os.Chown(filepath.Join(h.dir, "data"), 65534, 65534))
-	start := func(env ...string) (int, string) {
+	h.check(os.Chmod(filepath.Dir(h.dir), 0o755)) // for who is not root
+	start := func(uid uint32, env ...string) (int, string) {
 		cmd := h.command("run", "start")
+		cmd.Path = filepath.Join(h.dir, "cosmovisor/genesis/bin/noded") // the same program, where everybody can reach it
 		cmd.Env = append(cmd.Env, env...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		var said strings.Builder
 		cmd.Stderr = &said
 		_ = cmd.Run()
 		return cmd.ProcessState.ExitCode(), said.String()
 	}
-	code, said := start()
-	for _, want := range []string{"/data belongs to user ", "(65534), and this is user root (0): what is made there now,", "hint: run it as its owner: ", "hint: or, where a container sees owners that mean nothing: SOLSTICE_ALLOW_OTHER_OWNER=true"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("it does not say %q:\n%s", want, said)
+	refused := func(uid uint32, wants ...string) {
+		t.Helper()
+		code, said := start(uid)
+		for _, want := range append(wants, "hint: or, where a container sees owners that mean nothing: SOLSTICE_ALLOW_OTHER_OWNER=true") {
+			if !strings.Contains(said, want) {
+				t.Errorf("it does not say %q:\n%s", want, said)
+			}
+		}
+		if _, err := os.Lstat(filepath.Join(h.dir, "cosmovisor/current")); code != 3 || h.log() != "" || err == nil {
+			t.Errorf("exit code %d, node's log %q, the link: %v", code, h.log(), err)
 		}
 	}
-	if code != 3 || h.log() != "" {
-		t.Errorf("exit code %d, node's log %q", code, h.log())
+	refused(nobody, "/data belongs to user root (0), and this is user ", "hint: run it as its owner: User=root in the unit, or: sudo -E -u root solstice run start")
+
+	const left = `{"home":%q,"begun":"2026-01-01T00:00:00Z","what":"cut off","link":"genesis"}`
+	h.write("cosmovisor/.solstice/rollback.json", fmt.Sprintf(left, h.dir))
+	for _, path := range []string{"", "data", "cosmovisor", "cosmovisor/.solstice", "cosmovisor/.solstice/rollback.json"} {
+		h.check(os.Chown(filepath.Join(h.dir, path), nobody, nobody))
 	}
-	if code, said = start("SOLSTICE_ALLOW_OTHER_OWNER=true"); code != 0 {
+	refused(0, "/data belongs to user ", "(65534), and this is user root (0): what one of them makes there,", "hint: or give the node's home to this user: chown -R 0 "+h.dir)
+	h.check(os.Rename(filepath.Join(h.dir, "data"), filepath.Join(h.dir, "aside"))) // as in the middle of a rollback
+	refused(0, h.dir+" belongs to user ")
+	h.check(os.Rename(filepath.Join(h.dir, "aside"), filepath.Join(h.dir, "data")))
+
+	if code, said := start(nobody); code != 0 || !strings.Contains(said, "cut off") || !strings.Contains(h.log(), "start at 0") {
+		t.Errorf("the owner: exit code %d, %s", code, said)
+	}
+	if code, said := start(0, "SOLSTICE_ALLOW_OTHER_OWNER=true"); code != 0 {
 		t.Errorf("with the setting: exit code %d, %s", code, said)
 	}
 }
