@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"aead.dev/minisign"
@@ -20,7 +21,7 @@ import (
 // spaces.
 func ParseKeys(text string) ([]minisign.PublicKey, error) {
 	var keys []minisign.PublicKey
-	for _, one := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }) {
+	for _, one := range keysIn(text) {
 		var key minisign.PublicKey
 		var err error
 		if filepath.IsAbs(one) {
@@ -34,6 +35,15 @@ func ParseKeys(text string) ([]minisign.PublicKey, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// KeyFiles are the files that ParseKeys reads for a text.
+func KeyFiles(text string) []string {
+	return slices.DeleteFunc(keysIn(text), func(key string) bool { return !filepath.IsAbs(key) })
+}
+
+func keysIn(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' })
 }
 
 // checkSigned wants a signature of the artifact beside it, or of its sums file beside that, by one of the keys.

@@ -11,7 +11,7 @@ import (
 	"solstice/upgrade"
 )
 
-var fileChecks = []check{{"verified", asVerified}, {"permissions", nobodyElseWrites}}
+var fileChecks = []check{{"verified", asVerified}, {"permissions", nobodyElse}}
 
 // asVerified looks at the plan's binary and at the one in use: what is another than the verified one is never started.
 func asVerified(_ context.Context, s Subject) finding {

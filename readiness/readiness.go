@@ -31,6 +31,7 @@ type Subject struct {
 	Grace     time.Duration // how long the node may take to stop
 	NoBackup  bool          // upgrades take no snapshot
 	Temp      string        // a folder for what is asked of the binary
+	Trusted   []string      // paths outside of the home's layout that are executed or trusted
 	Probes    *upgrade.Probes
 }
 

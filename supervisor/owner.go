@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"slices"
 	"strconv"
 	"syscall"
 
@@ -39,31 +38,26 @@ func (s *Supervisor) checkOwner() error {
 	}
 	return &solstice.RefusedError{
 		Reason: fmt.Sprintf("%s belongs to %s, and this is %s: what one of them makes there, the other may not be able to change later",
-			path, userName(int(stat.Uid)), userName(os.Geteuid())),
+			path, readiness.UserName(stat.Uid), readiness.UserName(uint32(os.Geteuid()))),
 		Hint: fmt.Sprintf("run it as its owner: User=%s in the unit, or: sudo -E -u %s solstice run start", name, login) +
 			"\nor give the node's home to this user: chown -R " + strconv.Itoa(os.Geteuid()) + " " + s.Home.Node +
 			"\nor, where a container sees owners that mean nothing: SOLSTICE_ALLOW_OTHER_OWNER=true",
 	}
 }
 
-// userName is a user for people, with the number, which is what counts.
-func userName(uid int) string {
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return fmt.Sprintf("user %s (%d)", u.Username, uid)
-	}
-	return fmt.Sprintf("user %d", uid)
-}
-
-// shownExposed is how many of what others can change are told at a start.
+// shownExposed is how many of what others can get at are told at a start.
 const shownExposed = 10
 
-// tellExposed warns of what others can change, though it is executed or trusted.
+// tellExposed warns of what others can get at, though it is executed or trusted.
 func (s *Supervisor) tellExposed() {
-	exposed := readiness.Exposed(s.Home, slices.Concat(s.Trusted, []string{s.Settings.KeyFile, s.Settings.StateFile})...)
+	exposed, err := readiness.Exposed(s.Home, s.Settings, s.Trusted)
 	for _, e := range exposed[:min(len(exposed), shownExposed)] {
-		s.Log.Warn("others can change what is executed or trusted here", "path", e.Path, "why", e.Why, "do", e.Do)
+		s.Log.Warn("others can get at what is executed or trusted here", "path", e.Path, "why", e.Why, "do", e.Do)
 	}
 	if n := len(exposed) - shownExposed; n > 0 {
-		s.Log.Warn("others can change more of it", "files", n)
+		s.Log.Warn("others can get at more of it", "files", n)
+	}
+	if err != nil {
+		s.Log.Warn("whether others can get at it can't be looked at", "err", err)
 	}
 }

@@ -63,7 +63,7 @@ type Supervisor struct {
 	Settings            node.Settings // of the node
 	Keep                int           // how many snapshots of upgrades are kept
 	AllowOtherOwner     bool          // data/ may belong to another user
-	Trusted             []string      // files that are trusted besides those of the home: the configuration, the script
+	Trusted             []string      // paths that are trusted besides those of the home: the configuration, the script
 
 	// Owned by Run.
 	supervised, nodeLock *os.File

@@ -162,10 +162,12 @@ func supervise(c *Config, args []string) error {
 	return nil
 }
 
-// trusted are the files outside of the home's layout that decide what is executed.
-func (c *Config) trusted(home solstice.Home) (paths []string) {
-	if c.file != "" {
-		paths = append(paths, c.file)
+// trusted are the paths outside of the home's layout that decide what is executed: the configuration, the script, the keys that
+// downloads must be signed with, and the folder that a restore takes snapshots from.
+func (c *Config) trusted(home solstice.Home) []string {
+	paths := append(artifact.KeyFiles(c.TrustedKeys), c.namedBackupDir())
+	if path, err := filepath.Abs(c.file); err == nil && c.file != "" {
+		paths = append(paths, path)
 	}
 	if c.Script != "" {
 		paths = append(paths, filepath.Join(home.Root(), c.Script))
