@@ -24,6 +24,9 @@ func asVerified(_ context.Context, s Subject) finding {
 		if err == nil {
 			err = p.Verify(s.Home, s.Probes)
 		}
+		if err == nil && dir == s.dir() && s.Plan.Info != "" {
+			err = p.For(s.Home, s.Plan)
+		}
 		var refused *solstice.RefusedError
 		switch {
 		case errors.As(err, &refused):

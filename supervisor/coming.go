@@ -61,6 +61,14 @@ func (o *Outlook) askProposals(ctx context.Context, n Node) {
 	o.Fault = cmp.Or(o.Fault, err)
 }
 
+// WithInfo adds the info to a plan that is the scheduled one.
+func (o Outlook) WithInfo(plan solstice.Plan) solstice.Plan {
+	if o.Plan != nil && o.Plan.Is(plan) {
+		plan.Info = o.Plan.Info
+	}
+	return plan
+}
+
 // AddTo enters the outlook into a status: what comes, by height, the proposals last. Without an outlook the plans are in it that
 // the disk knows.
 func (o Outlook) AddTo(status *solstice.Status, home solstice.Home) {

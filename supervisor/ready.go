@@ -75,7 +75,7 @@ func (s *Supervisor) next(o Outlook) (plan solstice.Plan, found bool) {
 		o.AddTo(&status, s.Home)
 		for _, c := range status.Coming {
 			if c.Proposal == 0 && c.Stage != solstice.StageDue {
-				return solstice.Plan{Name: c.Name, Height: c.Height}, true
+				return o.WithInfo(solstice.Plan{Name: c.Name, Height: c.Height}), true
 			}
 		}
 	}

@@ -212,6 +212,14 @@ func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
 			g.Hints[dir] = solstice.HintOf(err, "")
 		}
 	}
+	for _, c := range g.candidates() {
+		if c.Manual || g.applied(c.Plan) || g.Faults[c.Dir] != "" {
+			continue
+		}
+		if err := CheckPlanned(home, c.Plan, c.Dir, probes); err != nil {
+			g.Faults[c.Dir], g.Hints[c.Dir] = err.Error(), solstice.HintOf(err, "")
+		}
+	}
 }
 
 // HeightRecord is the last committed height that a node told us, kept for when it runs no more.

@@ -27,6 +27,7 @@ type Prepared struct {
 	Source   string    `json:"source,omitempty"`   // without secrets
 	Checksum string    `json:"checksum,omitempty"` // that the source was compared with
 	Signed   bool      `json:"signed,omitempty"`   // by a key that is trusted
+	Info     string    `json:"info,omitempty"`     // what the plan's info hashes to; empty: the operator has said where the binary is
 	ByHand   bool      `json:"by_hand,omitempty"`  // the operator has put another one in its place: nothing is held against that
 	Time     time.Time `json:"time"`
 }
@@ -36,18 +37,29 @@ const abandonedAfter = 7 * 24 * time.Hour
 
 // Prepare gets the binary of a plan, as its info says, and puts it where a start of the upgrade finds it. there is true if
 // one is there already; then nothing is fetched. A download that breaks off is gone on with by the next try; two at once
-// are refused.
+// are refused. The binary is for this info only: a plan is often known by the word of who answers as the node's RPC, and what the node
+// itself writes at the height may be something else.
 func Prepare(ctx context.Context, home solstice.Home, plan solstice.Plan, f artifact.Fetcher) (p Prepared, there bool, err error) {
-	return prepare(ctx, home, plan.Name, f, func() (artifact.Info, error) { return f.Resolve(ctx, plan.Info) })
+	p, there, err = prepare(ctx, home, Prepared{Plan: plan.Name, Info: hashInfo(plan)}, f, func() (artifact.Info, error) { return f.Resolve(ctx, plan.Info) })
+	if there && err == nil {
+		err = CheckPlanned(home, plan, p.Dir, &Probes{})
+	}
+	return p, there, err
 }
 
-// PrepareVersion is Prepare for a version that a chain registry lists.
+// PrepareOwn is Prepare for a plan of which the operator has said where its binary is, whatever the chain's info says.
+func PrepareOwn(ctx context.Context, home solstice.Home, plan solstice.Plan, f artifact.Fetcher) (p Prepared, there bool, err error) {
+	return prepare(ctx, home, Prepared{Plan: plan.Name}, f, func() (artifact.Info, error) { return f.Resolve(ctx, plan.Info) })
+}
+
+// PrepareVersion is PrepareOwn for a version that a chain registry lists.
 func PrepareVersion(ctx context.Context, home solstice.Home, v artifact.Version, f artifact.Fetcher) (p Prepared, there bool, err error) {
-	return prepare(ctx, home, v.Name, f, func() (artifact.Info, error) { return v.Info, nil })
+	return prepare(ctx, home, Prepared{Plan: v.Name}, f, func() (artifact.Info, error) { return v.Info, nil })
 }
 
-func prepare(ctx context.Context, home solstice.Home, name string, f artifact.Fetcher, resolve func() (artifact.Info, error)) (p Prepared, there bool, err error) {
-	p = Prepared{Dir: home.UpgradeDir(name), Plan: name, Time: time.Now()}
+func prepare(ctx context.Context, home solstice.Home, p Prepared, f artifact.Fetcher, resolve func() (artifact.Info, error)) (_ Prepared, there bool, err error) {
+	name := p.Plan
+	p.Dir, p.Time = home.UpgradeDir(name), time.Now()
 	path := home.Binary(p.Dir)
 	if _, err := os.Lstat(path); err == nil {
 		_ = dropDownloads(home, p.Dir) // else the next start does
@@ -222,4 +234,34 @@ func CheckBinary(home solstice.Home, dir string, probes *Probes) error {
 		return err
 	}
 	return p.Verify(home, probes)
+}
+
+// CheckPlanned is CheckBinary for a binary that a plan asks for. One that was downloaded for another info than the plan has is not
+// what the chain has decided.
+func CheckPlanned(home solstice.Home, plan solstice.Plan, dir string, probes *Probes) error {
+	if err := CheckBinary(home, dir, probes); err != nil {
+		return err
+	}
+	p, known, err := ReadPrepared(home, dir)
+	if err != nil || !known {
+		return err
+	}
+	return p.For(home, plan)
+}
+
+// For refuses a binary for a plan with another info than it was downloaded for.
+func (p Prepared) For(home solstice.Home, plan solstice.Plan) error {
+	if p.Info == "" || p.Info == hashInfo(plan) {
+		return nil
+	}
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("%s was downloaded from %s for another info than plan %s has", home.Binary(p.Dir), p.Source, plan),
+		Hint: fmt.Sprintf("if it is the right one all the same, say so: solstice add-upgrade %s PATH --force; if not, delete it, and get it again: solstice prepare-upgrade",
+			p.Plan),
+	}
+}
+
+// hashInfo is what a plan's info hashes to: itself it may be long, and hold secrets.
+func hashInfo(plan solstice.Plan) string {
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(strings.TrimSpace(plan.Info))))
 }

@@ -176,6 +176,69 @@ func TestHashedAhead(t *testing.T) {
 	}
 }
 
+// TestOtherInfo: a binary that was downloaded for one info is not for a plan with another one, whoever has told of the first. What is
+// done is done, and what the operator has planned is his.
+func TestOtherInfo(t *testing.T) {
+	home := newHome(t)
+	dir, content := "upgrades/v2", "#!/bin/sh\n"
+	told := solstice.Plan{Name: "v2", Height: 7, Info: "{}\n"}
+	for _, made := range []string{filepath.Dir(home.Binary(dir)), home.StateDir, home.Data()} {
+		if err := os.MkdirAll(made, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound := Prepared{Dir: dir, Plan: "v2", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))), Info: hashInfo(told)}
+	own := bound
+	own.Info = ""
+	if err := os.WriteFile(home.Binary(dir), []byte(content), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name     string
+		prepared Prepared
+		plan     solstice.Plan // that the node writes
+		manual   bool
+		applied  bool
+		refused  bool
+	}{
+		{"as-told", bound, told, false, false, false},
+		{"as-told-but-for-blanks", bound, solstice.Plan{Name: "v2", Height: 7, Info: " {}"}, false, false, false},
+		{"another", bound, solstice.Plan{Name: "v2", Height: 7, Info: "[]"}, false, false, true},
+		{"none", bound, solstice.Plan{Name: "v2", Height: 7}, false, false, true},
+		{"another-height", bound, solstice.Plan{Name: "v2", Height: 8, Info: "{}"}, false, false, false},
+		{"where-the-operator-said", own, solstice.Plan{Name: "v2", Height: 7, Info: "[]"}, false, false, false},
+		{"the-operator's-plan", bound, solstice.Plan{Name: "v2", Height: 7, Info: "[]"}, true, false, false},
+		{"carried-out", bound, solstice.Plan{Name: "v2", Height: 7, Info: "[]"}, false, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := errors.Join(tt.prepared.append(home), os.WriteFile(home.PlanFile(), tt.plan.File(), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if err := ChangeManual(home, func([]ManualPlan) ([]ManualPlan, error) {
+				if tt.manual {
+					return []ManualPlan{{Plan: tt.plan}}, nil
+				}
+				return nil, nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if tt.applied {
+				if err := errors.Join(durable.Symlink(dir, home.CurrentLink()), writeApplied(home, dir, tt.plan)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g, err := Gather(home, Live{})
+			if refused := strings.Contains(g.Faults[dir], "for another info than plan v2"); err != nil || refused != tt.refused || refused != strings.Contains(g.Hints[dir], "--force") {
+				t.Errorf("fault %q, hint %q, %v", g.Faults[dir], g.Hints[dir], err)
+			}
+			u := Upgrade{Home: home, Plan: tt.plan, Dir: dir, Manual: tt.manual, Probes: &Probes{}}
+			if err := u.checkBinary(); !tt.applied && (err != nil) != tt.refused {
+				t.Errorf("in the middle of the upgrade: %v", err)
+			}
+		})
+	}
+}
+
 // TestAbandonedDownloads: what nobody goes on with is removed after a week, unless somebody is at it.
 func TestAbandonedDownloads(t *testing.T) {
 	home := newHome(t)

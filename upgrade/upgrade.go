@@ -264,7 +264,11 @@ func (u *Upgrade) switchBinary(context.Context) error {
 // checkBinary is CheckBinary for the new binary, once more: somebody may have changed it since the upgrade was begun. It is no
 // refusal any more, because the node has ended; the next start refuses, and knows the way on.
 func (u *Upgrade) checkBinary() error {
-	if err := CheckBinary(u.Home, u.Dir, u.Probes); err != nil {
+	check := func() error { return CheckPlanned(u.Home, u.Plan, u.Dir, u.Probes) }
+	if u.Manual {
+		check = func() error { return CheckBinary(u.Home, u.Dir, u.Probes) }
+	}
+	if err := check(); err != nil {
 		return errors.New(err.Error())
 	}
 	return nil

@@ -72,7 +72,7 @@ func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []sol
 	plan := solstice.Plan{Name: name}
 	for _, one := range status.Coming {
 		if one.Name != "" && !one.Cancels && (name == "" || one.Name == name) {
-			plan = solstice.Plan{Name: one.Name, Height: one.Height}
+			plan = outlook.WithInfo(solstice.Plan{Name: one.Name, Height: one.Height})
 			break
 		}
 	}

@@ -58,7 +58,7 @@ With DAEMON_ALLOW_DOWNLOAD_BINARIES=true the running supervisor does it by itsel
 				fmt.Fprintln(cmd.OutOrStdout(), "No upgrade is scheduled: there is nothing to prepare.")
 				return nil
 			}
-			return c.prepare(ctx, cmd, plan)
+			return c.prepare(ctx, cmd, plan, p.info != "")
 		},
 	}
 	cmd.Flags().StringVar(&p.info, "info", "", "a `file` with the plan, as in upgrade-info.json, or with its info alone, together with --name")
@@ -134,13 +134,17 @@ func (p preparation) planInFile() (solstice.Plan, error) {
 	return plan, nil
 }
 
-// prepare gets the binary of a plan, with progress on a terminal.
-func (c *Config) prepare(ctx context.Context, cmd *cobra.Command, plan solstice.Plan) error {
+// prepare gets the binary of a plan, with progress on a terminal. own says that the operator has said where it is.
+func (c *Config) prepare(ctx context.Context, cmd *cobra.Command, plan solstice.Plan, own bool) error {
 	home := c.home(nil)
 	f := c.fetcher(commandLog(cmd))
 	progress, done := bar(cmd, "downloading")
 	f.Progress = progress
-	p, there, err := upgrade.Prepare(ctx, home, plan, f)
+	get := upgrade.Prepare
+	if own {
+		get = upgrade.PrepareOwn
+	}
+	p, there, err := get(ctx, home, plan, f)
 	done()
 	path := home.Binary(p.Dir)
 	switch {
