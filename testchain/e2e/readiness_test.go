@@ -124,7 +124,7 @@ func (n *node) testVerified(ctx context.Context) {
 	n.run("prepare-upgrade", "--info", info, "--name", "v2")
 	n.doctor(ctx, "verified", "ok", "as it was downloaded from file:")
 	n.place(append(v2, 0))
-	n.doctorNot(ctx, "verified", "ok", "and what was downloaded from file:")
+	n.doctorNot(ctx, "verified", "ok", "and what came from file:")
 	n.place(v2)
 	n.doctor(ctx, "verified", "ok", "as it was downloaded from file:")
 }
