@@ -76,14 +76,17 @@ func TestUpgrades(t *testing.T) {
 	validator.checkEntry(ctx, "v2:")
 
 	// The binary of v3 comes from where its proposal says, while it is voted on.
-	height, err := nw.NextUpgradeHeight(ctx)
-	check(t, err)
-	proposal, err := nw.ProposeUpgrade(ctx, built.chain.V2, "v3", height+12, served(t, built.chain.V3))
-	check(t, err)
-	check(t, nw.Vote(ctx, built.chain.V2, proposal))
-	validator.says("/cosmovisor/upgrades/v3/bin/", "prepare-upgrade", "--proposal", fmt.Sprint(proposal))
-	v3, err := nw.WaitPlan(ctx, "v3")
-	check(t, err)
+	var v3 network.Plan
+	for passed, info := false, served(t, built.chain.V3); !passed; {
+		var proposal uint64
+		var err error
+		proposal, v3, err = nw.ProposeUpgrade(ctx, built.chain.V2, "v3", info, 12)
+		check(t, err)
+		check(t, nw.Vote(ctx, built.chain.V2, proposal))
+		validator.says("/cosmovisor/upgrades/v3/bin/", "prepare-upgrade", "--proposal", fmt.Sprint(proposal))
+		passed, err = nw.Passes(ctx, proposal)
+		check(t, err)
+	}
 	validator.says("There already, nothing was downloaded", "prepare-upgrade")
 	validator.says(`the name "v3" occurs in the binary`, "doctor", "--plan", "v3")
 	validator.checkUpgraded(ctx, v3)
@@ -220,14 +223,7 @@ func TestUnplanned(t *testing.T) {
 // schedule lets the chain decide on an upgrade, some blocks later than it has to be: the machine may be busy.
 func schedule(t *testing.T, ctx context.Context, nw *network.Network, chain, name string) network.Plan {
 	t.Helper()
-	height, err := nw.NextUpgradeHeight(ctx)
-	check(t, err)
-	proposal, err := nw.ProposeUpgrade(ctx, chain, name, height+6, "")
-	check(t, err)
-	check(t, nw.Vote(ctx, chain, proposal))
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	plan, err := nw.WaitPlan(ctx, name)
+	plan, err := nw.ScheduleUpgrade(ctx, chain, name, "", 6)
 	check(t, err)
 	return plan
 }

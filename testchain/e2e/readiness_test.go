@@ -27,12 +27,7 @@ func TestReadiness(t *testing.T) {
 	resize := h.dataOnSmallDisk()
 	ctx = h.start(ctx)
 	check(t, h.Node.WaitHeight(ctx, 2))
-	height, err := nw.NextUpgradeHeight(ctx)
-	check(t, err)
-	proposal, err := nw.ProposeUpgrade(ctx, built.chain.V1, "v2", height+2000, "")
-	check(t, err)
-	check(t, nw.Vote(ctx, built.chain.V1, proposal))
-	_, err = nw.WaitPlan(ctx, "v2")
+	_, err := nw.ScheduleUpgrade(ctx, built.chain.V1, "v2", "", 2000)
 	check(t, err)
 
 	h.doctor(ctx, "binary", "not ready", "is not there")

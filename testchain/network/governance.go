@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -24,26 +25,34 @@ type Plan struct {
 	Info string
 }
 
-// ProposeUpgrade submits a proposal with its whole deposit, signed by the first validator, and
-// returns its id when it is in a block. The binary is that of the version that runs.
-func (nw *Network) ProposeUpgrade(ctx context.Context, chain, name string, height int64, info string) (uint64, error) {
+// ProposeUpgrade submits a proposal with its whole deposit, signed by the first validator, and returns its id when it is in a
+// block. The binary is that of the version that runs; the height is the earliest safe one and later blocks above that.
+func (nw *Network) ProposeUpgrade(ctx context.Context, chain, name, info string, later int64) (proposal uint64, plan Plan, err error) {
+	height, err := nw.nextUpgradeHeight(ctx)
+	if err != nil {
+		return 0, plan, err
+	}
+	plan = Plan{name, height + later, info}
 	events, err := nw.send(ctx, chain, nw.Nodes[0], "upgrade", "software-upgrade", name,
 		"--title", "Upgrade to "+name, "--summary", "Halt at the height and go on with "+name,
-		"--deposit", "1000stake", "--upgrade-height", strconv.FormatInt(height, 10), "--upgrade-info", info, "--no-validate")
-	if err != nil {
-		return 0, fmt.Errorf("propose upgrade %q: %w", name, err)
+		"--deposit", "1000stake", "--upgrade-height", strconv.FormatInt(plan.Height, 10), "--upgrade-info", info, "--no-validate")
+	if err == nil {
+		proposal, err = strconv.ParseUint(events["submit_proposal.proposal_id"], 10, 64)
 	}
-	id, err := strconv.ParseUint(events["submit_proposal.proposal_id"], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("read id of the proposal of upgrade %q: %w", name, err)
+		return 0, plan, fmt.Errorf("propose upgrade %q: %w", name, err)
 	}
-	return id, nil
+	return proposal, plan, nil
 }
 
-// Vote makes all validators vote yes and returns when their votes are in blocks.
+// Vote makes all validators vote yes and returns when their votes are in blocks. A vote that came too late is no error: Passes
+// tells what became of the proposal.
 func (nw *Network) Vote(ctx context.Context, chain string, proposal uint64) error {
 	return each(nw.validators(), func(n *Node) error {
 		_, err := nw.send(ctx, chain, n, "gov", "vote", strconv.FormatUint(proposal, 10), "yes")
+		if err != nil && strings.Contains(err.Error(), inactive) {
+			return nil
+		}
 		return err
 	})
 }
@@ -74,46 +83,75 @@ func (nw *Network) answering(ctx context.Context) (*Node, error) {
 	return nil, errors.Join(errs...)
 }
 
-// WaitPlan waits until the chain has decided on an upgrade: its proposal has passed.
-func (nw *Network) WaitPlan(ctx context.Context, name string) (Plan, error) {
-	var found Plan
-	err := poll(ctx, func() (bool, error) {
-		plan, err := nw.CurrentPlan(ctx)
-		if err == nil && plan != nil && plan.Name == name {
-			found = *plan
-			return true, nil
+// ScheduleUpgrade carries an upgrade through governance: it proposes it at the earliest safe height or later blocks above that,
+// votes, and returns when the chain has decided. On a busy machine a vote may come too late, or the proposal's height may have
+// passed when it is counted: then it is proposed anew, until the end of ctx.
+func (nw *Network) ScheduleUpgrade(ctx context.Context, chain, name, info string, later int64) (Plan, error) {
+	for {
+		proposal, plan, err := nw.ProposeUpgrade(ctx, chain, name, info, later)
+		if err != nil {
+			return Plan{}, err
 		}
-		return false, nil
+		if err := nw.Vote(ctx, chain, proposal); err != nil {
+			return Plan{}, err
+		}
+		if passed, err := nw.Passes(ctx, proposal); passed || err != nil {
+			return plan, err
+		}
+	}
+}
+
+// inactive is in the answer to a vote on a proposal that is not open any more (x/gov, ErrInactiveProposal).
+const inactive = "inactive proposal"
+
+// Statuses of a proposal whose vote has been counted (cosmos.gov.v1.ProposalStatus).
+const (
+	proposalPassed   = 3
+	proposalRejected = 4
+	proposalFailed   = 5 // it passed, and could not be carried out
+)
+
+// Passes waits until a proposal's votes have been counted, and tells whether it was carried out: then its plan is the chain's.
+func (nw *Network) Passes(ctx context.Context, proposal uint64) (passed bool, err error) {
+	request := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), proposal)
+	err = poll(ctx, func() (bool, error) {
+		n, err := nw.answering(ctx)
+		if err != nil {
+			return false, ctx.Err() // it is asked again
+		}
+		answer, err := n.query(ctx, "/cosmos.gov.v1.Query/Proposal", request)
+		if err != nil {
+			return false, ctx.Err()
+		}
+		status, err := readProposalStatus(answer)
+		passed = status == proposalPassed
+		return passed || status == proposalRejected || status == proposalFailed, err
 	})
 	if err != nil {
-		return Plan{}, fmt.Errorf("wait for plan %q: %w", name, err)
+		err = fmt.Errorf("wait for the votes on proposal %d: %w", proposal, err)
 	}
-	return found, nil
+	return passed, err
 }
 
-// ScheduleUpgrade carries an upgrade through governance: it proposes it at the earliest safe height,
-// votes, and returns when the chain has decided.
-func (nw *Network) ScheduleUpgrade(ctx context.Context, chain, name, info string) (Plan, error) {
-	height, err := nw.NextUpgradeHeight(ctx)
-	if err != nil {
-		return Plan{}, err
-	}
-	proposal, err := nw.ProposeUpgrade(ctx, chain, name, height, info)
-	if err != nil {
-		return Plan{}, err
-	}
-	if err := nw.Vote(ctx, chain, proposal); err != nil {
-		return Plan{}, err
-	}
-	// A proposal whose height has passed by now is dropped without a word.
-	ctx, cancel := context.WithTimeout(ctx, nw.config.VotingPeriod+20*time.Second)
-	defer cancel()
-	return nw.WaitPlan(ctx, name)
+// readProposalStatus reads the answer to gov's Proposal: a message whose field 1 is the proposal, whose field 3 is the status.
+func readProposalStatus(answer []byte) (status uint64, err error) {
+	err = fields(answer, func(number protowire.Number, value []byte, _ uint64) error {
+		if number != 1 {
+			return nil
+		}
+		return fields(value, func(number protowire.Number, _ []byte, integer uint64) error {
+			if number == 3 {
+				status = integer
+			}
+			return nil
+		})
+	})
+	return status, err
 }
 
-// NextUpgradeHeight is the lowest height for a proposal that is made now: the voting period and
+// nextUpgradeHeight is the lowest height for a proposal that is made now: the voting period and
 // three seconds away, with no block sooner than the block time.
-func (nw *Network) NextUpgradeHeight(ctx context.Context) (int64, error) {
+func (nw *Network) nextUpgradeHeight(ctx context.Context) (int64, error) {
 	n, err := nw.answering(ctx)
 	if err != nil {
 		return 0, err

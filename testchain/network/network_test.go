@@ -177,7 +177,7 @@ func layOut(t *testing.T, config Config) (context.Context, binaries.Set, *Networ
 // schedule decides on an upgrade.
 func schedule(t *testing.T, ctx context.Context, nw *Network, binary, name string) Plan {
 	t.Helper()
-	plan, err := nw.ScheduleUpgrade(ctx, binary, name, "about "+name)
+	plan, err := nw.ScheduleUpgrade(ctx, binary, name, "about "+name, 0)
 	check(t, err)
 	if plan.Name != name || plan.Info != "about "+name {
 		t.Fatalf("plan = %+v, want %s", plan, name)
