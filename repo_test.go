@@ -19,7 +19,8 @@ var layers = [][]string{
 	{"solstice/upgrade"},
 	{"solstice/rollback"},
 	{"solstice/readiness"},
-	{"solstice/supervisor"},
+	{"solstice/supervisor", "solstice/localnet", "solstice/report"},
+	{"solstice/simulate"},
 	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
 	{"solstice/chaos"},
 }

@@ -41,6 +41,14 @@ type endpoint struct {
 	http *http.Client
 }
 
+// At returns a client for the CometBFT RPC at an address, such as 127.0.0.1:26657. Without one it has nobody to ask.
+func At(address string) *Client {
+	if address == "" {
+		return &Client{}
+	}
+	return &Client{rpc: dial(address, false, false)}
+}
+
 // Find returns a client for the node that runs with these arguments and environment: for Settings.RPC. A node without it
 // is asked by gRPC, if grpc (DAEMON_GRPC_ADDRESS) is not empty.
 func Find(home solstice.Home, args []string, getenv func(string) string, grpc string) *Client {

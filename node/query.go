@@ -18,6 +18,14 @@ import (
 // errTooLarge means that an answer is larger than its question may cost.
 var errTooLarge = errors.New("the answer is too large")
 
+// Call asks one of CometBFT's RPC methods, such as /block, and decodes its result. No more than limit bytes are read.
+func (c *Client) Call(ctx context.Context, method string, parameters url.Values, limit int64, result any) error {
+	if c.rpc == nil {
+		return ErrNoAddress
+	}
+	return c.rpc.get(ctx, method, parameters, limit, result)
+}
+
 // query asks the application: a query service's method by its path, with a protobuf message, which is answered by another.
 // No more than limit bytes of it are read.
 func (c *Client) query(ctx context.Context, path string, request []byte, limit int64) ([]byte, error) {

@@ -1,0 +1,281 @@
+package localnet
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"solstice"
+	"solstice/api"
+	"solstice/internal/child"
+	"solstice/node"
+)
+
+// Node is a node's home, to be run under solstice.
+type Node struct {
+	Name    string   // such as validator0
+	Home    string   // absolute
+	Chain   string   // the name of the chain's binary: DAEMON_NAME
+	RPC     string   // host:port of CometBFT's RPC; empty if it can't be reached from here
+	Args    []string // of the chain's start command, besides the home
+	Environ []string // beyond what is clean, such as DAEMON_RESTART_DELAY=1s
+}
+
+// Paths are those of the node's home.
+func (n *Node) Paths() solstice.Home {
+	return solstice.Home{Dir: n.Home, Node: n.Home, Name: n.Chain, StateDir: filepath.Join(n.Home, "cosmovisor", ".solstice")}
+}
+
+// Environment is what a solstice for this node runs with.
+func (n *Node) Environment() []string {
+	environ := append(clean(os.Environ(), n.Chain), "DAEMON_HOME="+n.Home, "DAEMON_NAME="+n.Chain)
+	return append(environ, n.Environ...)
+}
+
+// Place puts a binary where solstice looks for it: in solstice.Genesis, or in the folder of a plan. It may become a hard link, so
+// that a network of ten nodes has room: replace it, but never write into it.
+func (n *Node) Place(plan, binary string) error {
+	dir := solstice.Genesis
+	if plan != solstice.Genesis {
+		dir = n.Paths().UpgradeDir(plan)
+	}
+	to := n.Paths().Binary(dir)
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	binary, err := filepath.EvalSymlinks(binary)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(binary)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&0o111 == 0o111 && os.Link(binary, to) == nil {
+		return nil
+	}
+	return copyProgram(binary, to)
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// Solstice runs a command of this very program on the node's home.
+func (n *Node) Solstice(ctx context.Context, args ...string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = n.Environment()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("solstice %s: %w: %s", args[0], err, lastLines(out))
+	}
+	return nil
+}
+
+// Process is a solstice that runs with its node.
+type Process struct {
+	*child.Process
+}
+
+// Start starts solstice run for the node; both write to the end of a log file. It ends when this process ends, in whatever way.
+func (n *Node) Start(log string) (*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command(self, append([]string{"run", "start", "--home", n.Home}, n.Args...)...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = n.Environment(), out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, and we stop it in order
+	p, err := child.Start(cmd, syscall.SIGTERM)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", n.Name, err)
+	}
+	return &Process{p}, nil
+}
+
+// Stop asks solstice to end its node and itself, and kills both when that takes longer than the grace.
+func (p *Process) Stop(grace time.Duration) error {
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.Done():
+		return nil
+	case <-time.After(grace):
+		return p.Kill()
+	}
+}
+
+// Kill kills solstice and all that it started, as a power cut would, and waits for its end.
+func (p *Process) Kill() error {
+	err := syscall.Kill(-p.PID, syscall.SIGKILL)
+	if errors.Is(err, syscall.ESRCH) {
+		err = nil
+	}
+	<-p.Done()
+	return err
+}
+
+// Running says whether the process has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Status asks the node's solstice. The error is api.ErrNotRunning if none runs.
+func (n *Node) Status(ctx context.Context) (solstice.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return api.Status(ctx, n.Paths().Socket())
+}
+
+// answerLimit is how long a node may take to answer, and maxAnswer how large that may be, in bytes.
+const (
+	answerLimit = 5 * time.Second
+	maxAnswer   = 4 << 20
+)
+
+// Client asks the node itself. A node without an address answers nothing.
+func (n *Node) Client() *node.Client { return node.At(n.RPC) }
+
+// Call asks one of the RPC's methods.
+func (n *Node) Call(ctx context.Context, method string, parameters url.Values, result any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	return n.Client().Call(ctx, method, parameters, maxAnswer, result)
+}
+
+// State is what the application has committed last.
+type State struct {
+	Height  int64
+	AppHash string // of the state after the block of that height, in upper-case hex
+}
+
+// State asks how far the application is. While a new binary migrates nobody answers.
+func (n *Node) State(ctx context.Context) (State, error) {
+	var answer struct {
+		Response struct {
+			Height json.Number `json:"last_block_height"` // a string; left out at height 0
+			Hash   string      `json:"last_block_app_hash"`
+		} `json:"response"`
+	}
+	if err := n.Call(ctx, "/abci_info", nil, &answer); err != nil {
+		return State{}, err
+	}
+	height, _ := strconv.ParseInt(strings.Trim(answer.Response.Height.String(), `"`), 10, 64)
+	hash, err := base64.StdEncoding.DecodeString(answer.Response.Hash)
+	return State{height, strings.ToUpper(hex.EncodeToString(hash))}, err
+}
+
+// Header is what a block's header says.
+type Header struct {
+	Height  int64     `json:"height,string"`
+	Time    time.Time `json:"time"`
+	AppHash string    `json:"app_hash"` // of the state before this block
+	ChainID string    `json:"chain_id"`
+}
+
+// Headers returns the headers that a node has between two heights, both included, oldest first. Those that it has not yet are left out.
+func (n *Node) Headers(ctx context.Context, from, to int64) ([]Header, error) {
+	var headers []Header
+	for from <= to {
+		last := min(to, from+19) // CometBFT answers with 20 at most
+		var answer struct {
+			Metas []struct {
+				Header Header `json:"header"`
+			} `json:"block_metas"`
+		}
+		err := n.Call(ctx, "/blockchain", url.Values{
+			"minHeight": {strconv.FormatInt(from, 10)}, "maxHeight": {strconv.FormatInt(last, 10)},
+		}, &answer)
+		if err != nil {
+			return nil, err
+		}
+		if len(answer.Metas) == 0 {
+			break
+		}
+		for _, meta := range slices.Backward(answer.Metas) {
+			headers = append(headers, meta.Header)
+		}
+		from = last + 1
+	}
+	return headers, nil
+}
+
+// WaitHeight waits until the application has committed a block of at least this height.
+func (n *Node) WaitHeight(ctx context.Context, height int64) error {
+	var last int64
+	err := Poll(ctx, func() (bool, error) {
+		state, err := n.State(ctx)
+		if err == nil {
+			last = state.Height
+		}
+		return err == nil && state.Height >= height, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for height %d of %s, last seen %d: %w", height, n.Name, last, err)
+	}
+	return nil
+}
+
+// pollInterval is the pause between two questions: shorter than a block.
+const pollInterval = 50 * time.Millisecond
+
+// Poll asks until the answer is yes or an error. The end of ctx is an error that says why it ended.
+func Poll(ctx context.Context, ask func() (bool, error)) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		ok, err := ask()
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // what else failed, failed of it
+		}
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}

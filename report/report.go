@@ -1,0 +1,205 @@
+// Package report writes what happened for people: as text, and as one HTML page that needs nothing beside it.
+package report
+
+import (
+	"embed"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"solstice"
+)
+
+// Document is what is told, from the most important to the least.
+type Document struct {
+	Title    string
+	Passed   bool
+	Verdict  string // one sentence
+	Facts    solstice.Lines
+	Timeline Timeline // only on the page; left out without lanes
+	Tables   []Table
+	Notes    []string // what is to be looked at, a sentence each
+}
+
+// Table is rows under a title.
+type Table struct {
+	Title   string
+	Columns []string
+	Rows    [][]string
+	Note    string // what the columns mean, if that is not plain
+}
+
+// Timeline is what was going on side by side.
+type Timeline struct {
+	From, To time.Time
+	Lanes    []Lane
+}
+
+// Lane is one node's or one run's time.
+type Lane struct {
+	Name  string
+	Spans []Span // one after the other
+}
+
+// Span is a time in which one thing was going on.
+type Span struct {
+	From, To time.Time
+	Kind     Kind
+	Label    string
+}
+
+// Kind is what was going on.
+type Kind string
+
+// Kinds of spans.
+const (
+	Running   Kind = "running"
+	Halted    Kind = "halted"    // it stood still and nothing was done about it
+	Solstice  Kind = "solstice"  // it stood still and Solstice worked
+	Migration Kind = "migration" // the new binary started and migrated
+	Waiting   Kind = "next"      // it waited for the next block, which needs the others
+	Down      Kind = "down"      // no process
+)
+
+// Text writes the document for a terminal or a log.
+func (d Document) Text(w io.Writer) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s\n%s\n", d.Title, d.Verdict)
+	if len(d.Facts) > 0 {
+		text.WriteString("\n")
+		if err := d.Facts.Print(&text, "  "); err != nil {
+			return err
+		}
+	}
+	for _, t := range d.Tables {
+		fmt.Fprintf(&text, "\n%s\n", t.Title)
+		table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+		for _, row := range append([][]string{t.Columns}, t.Rows...) {
+			fmt.Fprintf(table, "  %s\n", strings.Join(row, "\t"))
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		if t.Note != "" {
+			fmt.Fprintf(&text, "  %s\n", t.Note)
+		}
+	}
+	if len(d.Notes) > 0 {
+		text.WriteString("\nTo be looked at\n")
+		for _, note := range d.Notes {
+			fmt.Fprintf(&text, "  %s\n", note)
+		}
+	}
+	_, err := io.WriteString(w, trimLines(text.String()))
+	return err
+}
+
+// trimLines takes the blanks away that a table leaves at the ends of lines.
+func trimLines(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		out.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return out.String()
+}
+
+//go:embed page.html
+var files embed.FS
+
+var page = template.Must(template.New("page.html").Funcs(template.FuncMap{"drawing": draw}).ParseFS(files, "page.html"))
+
+// HTML writes the document as a page. It has no scripts and asks for nothing from the network.
+func (d Document) HTML(w io.Writer) error { return page.Execute(w, d) }
+
+// drawing is a timeline in the units of its picture.
+type drawing struct {
+	Width, Height int
+	Lanes         []drawnLane
+	Ticks         []tick
+}
+
+type drawnLane struct {
+	Name  string
+	Y     int
+	Spans []drawnSpan
+}
+
+type drawnSpan struct {
+	X, Width float64
+	Kind     Kind
+	Label    string // inside, where it has room
+	Title    string
+}
+
+type tick struct {
+	X     float64
+	Label string
+}
+
+// Measures of the picture.
+const (
+	drawnWidth = 1000
+	nameWidth  = 150
+	laneHeight = 34
+	charWidth  = 7.0
+	leastWidth = 1.5 // so that a short span can be seen
+)
+
+// draw lays a timeline out.
+func draw(t Timeline) drawing {
+	whole := t.To.Sub(t.From).Seconds()
+	if whole <= 0 {
+		whole = 1
+	}
+	x := func(at time.Time) float64 {
+		return nameWidth + (drawnWidth-nameWidth)*min(max(at.Sub(t.From).Seconds()/whole, 0), 1)
+	}
+	d := drawing{Width: drawnWidth, Height: laneHeight*len(t.Lanes) + 26}
+	for i, lane := range t.Lanes {
+		drawn := drawnLane{Name: lane.Name, Y: i*laneHeight + 4}
+		for _, s := range lane.Spans {
+			span := drawnSpan{X: x(s.From), Width: max(x(s.To)-x(s.From), leastWidth), Kind: s.Kind}
+			span.Title = fmt.Sprintf("%s: %s, %s", s.Label, s.Kind, Took(s.To.Sub(s.From)))
+			if float64(len(s.Label)+1)*charWidth < span.Width {
+				span.Label = s.Label
+			}
+			drawn.Spans = append(drawn.Spans, span)
+		}
+		d.Lanes = append(d.Lanes, drawn)
+	}
+	step := tickStep(whole)
+	for s := 0.0; s <= whole; s += step {
+		d.Ticks = append(d.Ticks, tick{nameWidth + (drawnWidth-nameWidth)*s/whole, fmt.Sprintf("%g s", s)})
+	}
+	return d
+}
+
+// tickStep is a round number of seconds that makes about ten ticks.
+func tickStep(whole float64) float64 {
+	power := math.Pow(10, math.Floor(math.Log10(whole/10)))
+	for _, f := range []float64{1, 2, 5} {
+		if power*f >= whole/12 {
+			return max(power*f, 0.1)
+		}
+	}
+	return max(power*10, 0.1)
+}
+
+// Took writes a duration as people read it.
+func Took(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "-"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d m %02d s", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%d h %02d m", d/time.Hour, d%time.Hour/time.Minute)
+}
