@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -22,6 +20,7 @@ import (
 	"solstice"
 	"solstice/api"
 	"solstice/internal/child"
+	"solstice/internal/durable"
 	"solstice/node"
 )
 
@@ -57,9 +56,6 @@ func (n *Node) Place(plan, binary string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	binary, err := filepath.EvalSymlinks(binary)
 	if err != nil {
 		return err
@@ -68,24 +64,14 @@ func (n *Node) Place(plan, binary string) error {
 	if err != nil {
 		return err
 	}
-	if info.Mode()&0o111 == 0o111 && os.Link(binary, to) == nil {
-		return nil
+	temp := durable.TempName(to)
+	if info.Mode()&0o111 != 0o111 || os.Link(binary, temp) != nil {
+		err = durable.CopyFile(binary, temp, 0o755)
 	}
-	return copyProgram(binary, to)
-}
-
-func copyProgram(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(temp, to)
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return errors.Join(err, os.RemoveAll(temp))
 }
 
 // Solstice runs a command of this very program on the node's home.
@@ -130,7 +116,7 @@ func (n *Node) Start(log string) (*Process, error) {
 
 // Stop asks solstice to end its node and itself, and kills both when that takes longer than the grace.
 func (p *Process) Stop(grace time.Duration) error {
-	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
@@ -141,14 +127,13 @@ func (p *Process) Stop(grace time.Duration) error {
 	}
 }
 
-// Kill kills solstice and all that it started, as a power cut would, and waits for its end.
+// Kill kills solstice, and waits for its end. The kernel then tells its node to end.
 func (p *Process) Kill() error {
-	err := syscall.Kill(-p.PID, syscall.SIGKILL)
-	if errors.Is(err, syscall.ESRCH) {
-		err = nil
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		return err
 	}
 	<-p.Done()
-	return err
+	return nil
 }
 
 // Running says whether the process has not ended.

@@ -21,7 +21,7 @@ var version = ""
 func main() { os.Exit(run()) }
 
 func run() int {
-	return report(os.Stderr, newRoot().Execute())
+	return tell(os.Stderr, newRoot().Execute())
 }
 
 // exitError ends solstice with a code and says nothing more.
@@ -37,8 +37,8 @@ type codedError struct {
 
 func (e codedError) Unwrap() error { return e.error }
 
-// report prints an error and its hints, and returns the exit code that belongs to it.
-func report(w io.Writer, err error) int {
+// tell prints an error and its hints, and returns the exit code that belongs to it.
+func tell(w io.Writer, err error) int {
 	var exit exitError
 	var refused *solstice.RefusedError
 	var coded codedError
@@ -94,7 +94,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), switchCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
-		ejectCommand(&configPath), versionCommand(&configPath),
+		simulateCommand(), ejectCommand(&configPath), versionCommand(&configPath),
 	)
 	return root
 }

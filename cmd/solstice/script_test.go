@@ -164,7 +164,7 @@ func serveFile(ts *testscript.TestScript, _ bool, args []string) {
 func TestReport(t *testing.T) {
 	var out strings.Builder
 	err := joinRefusals([]error{fmt.Errorf("one"), fmt.Errorf("two")})
-	if code := report(&out, err); code != 3 {
+	if code := tell(&out, err); code != 3 {
 		t.Errorf("code %d, want 3", code)
 	}
 	want := "solstice: error: one\nsolstice: error: two\nsolstice: hint: see all settings and where they come from: solstice config\n"

@@ -1,0 +1,56 @@
+package simulate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// StartScript is the name of a script in a kept network's folder that starts it again.
+const StartScript = "start.sh"
+
+// writeScript writes StartScript.
+func (s *Simulation) writeScript() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, `#!/bin/sh
+# Starts the network again, each node under solstice. Ctrl-C ends it. The logs are beside this file.
+set -eu
+cd "$(dirname "$0")"
+solstice=${SOLSTICE:-%s}
+nodes=
+end() { trap - INT TERM; kill $nodes 2>/dev/null || true; wait; exit 0; }
+trap end INT TERM
+start() { # name, arguments
+  name=$1; shift
+  env %sDAEMON_HOME="$PWD/$name" DAEMON_NAME=%s "$solstice" run start --home "$PWD/$name" "$@" >>"$name.log" 2>&1 &
+  nodes="$nodes $!"
+}
+`, quote(self), environ(s.config.Environ), quote(s.chains[0].Name))
+	for _, m := range s.members {
+		fmt.Fprintf(&text, "start %s%s # RPC: http://%s\n", m.Name, arguments(m.Args), m.RPC)
+	}
+	text.WriteString("wait\n")
+	return os.WriteFile(filepath.Join(s.config.Dir, StartScript), []byte(text.String()), 0o755)
+}
+
+// quote writes a word for a shell.
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
+
+func arguments(words []string) (text string) {
+	for _, word := range words {
+		text += " " + quote(word)
+	}
+	return text
+}
+
+func environ(variables []string) (text string) {
+	for _, variable := range variables {
+		text += quote(variable) + " "
+	}
+	return text
+}
