@@ -7,14 +7,19 @@ AS_BUILT := env CGO_ENABLED=0 GOFLAGS='-trimpath -tags=pebbledb'
 # Each step says how long it took.
 STEP = @step() { echo "== $$1"; shift; start=$$(date +%s); "$$@" || exit 1; echo "== done in $$(($$(date +%s) - start)) s"; }; step
 
-.PHONY: build demo test check unit e2e chaos bench clean
+.PHONY: build demo chain test check unit e2e chaos bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/solstice ./cmd/solstice
 
-# A real chain through two upgrades, live on the terminal.
-demo: build
-	cd testchain && go build -o ../bin/solstice-demo ./demo && exec ../bin/solstice-demo -solstice ../bin/solstice
+# A real chain through two upgrades, live on the terminal. The migration to v2 rewrites thirty thousand entries.
+demo: build chain
+	@exec bin/solstice simulate --binary bin/chaind-v1 --upgrade v2=bin/chaind-v2 --upgrade v3=bin/chaind-v3 \
+		--genesis app_state.ledger.entries=30000
+
+# The test chain's binaries, as bin/chaind-v1 and so on. The first build takes minutes; it is kept in the user's cache.
+chain:
+	@cd testchain && go run ./cmd/build-chain -link ../bin >/dev/null
 
 # Everything that CI runs.
 test: check unit e2e

@@ -88,7 +88,7 @@ func (n *Node) Solstice(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// Process is a solstice that runs with its node.
+// Process is a solstice that runs with its node. It leads a process group, which the node is in too.
 type Process struct {
 	*child.Process
 }
@@ -123,7 +123,9 @@ func (p *Process) Stop(grace time.Duration) error {
 	case <-p.Done():
 		return nil
 	case <-time.After(grace):
-		return p.Kill()
+		_ = syscall.Kill(-p.PID, syscall.SIGKILL) // an error means that nothing is left
+		<-p.Done()
+		return nil
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/url"
 	"strconv"
 	"strings"
@@ -64,11 +63,10 @@ func (s *Simulation) propose(ctx context.Context, chain *localnet.Chain, name st
 	}
 	const slack = 3 * time.Second
 	plan = solstice.Plan{Name: name, Height: max(state.Height+int64((s.voting+slack)/s.config.BlockTime)+3, least)}
-	stake, _ := new(big.Int).SetString(s.config.Stake, 10) // it was looked at
 	args := []string{name, "--upgrade-height=" + strconv.FormatInt(plan.Height, 10)}
 	for _, flag := range [][2]string{
 		{"upgrade-info", ""}, {"title", "Upgrade to " + name}, {"summary", "Go on with " + name}, {"description", "Go on with " + name},
-		{"deposit", s.deposit(stake) + s.config.Denom},
+		{"deposit", s.deposit() + s.config.Denom},
 	} {
 		if help.Has(flag[0]) {
 			args = append(args, "--"+flag[0]+"="+flag[1])

@@ -207,17 +207,13 @@ func (s *Simulation) writeGenesis(ctx context.Context) error {
 		}
 		s.config.Denom = denom
 	}
-	stake, ok := new(big.Int).SetString(s.config.Stake, 10)
-	if !ok || stake.Sign() <= 0 {
-		return &solstice.RefusedError{Reason: fmt.Sprintf("--stake is a number above 0, not %q", s.config.Stake)}
-	}
-	if err := s.setGenesis(genesis, stake); err != nil {
+	if err := s.setGenesis(genesis); err != nil {
 		return err
 	}
 	if err := genesis.write(first.genesis()); err != nil {
 		return err
 	}
-	owned := new(big.Int).Mul(stake, big.NewInt(1000)).String() + s.config.Denom
+	owned := s.stakes(1000, 1) + s.config.Denom
 	add := firstOf(ctx, chain, addAccount...)
 	for _, m := range s.validators() { // one after the other: all write one file
 		if _, err := chain.Run(ctx, first.Home, withFlags(ctx, chain, add, []string{m.Address, owned}, [2]string{"keyring-backend", "test"})...); err != nil {
@@ -228,9 +224,9 @@ func (s *Simulation) writeGenesis(ctx context.Context) error {
 }
 
 // setGenesis sets what makes a network that decides quickly and jails nobody, and what the configuration says.
-func (s *Simulation) setGenesis(g genesis, stake *big.Int) error {
-	deposit := []any{map[string]any{"denom": s.config.Denom, "amount": s.deposit(stake)}}
-	expedited := []any{map[string]any{"denom": s.config.Denom, "amount": new(big.Int).Mul(stake, big.NewInt(2)).String()}}
+func (s *Simulation) setGenesis(g genesis) error {
+	deposit := []any{map[string]any{"denom": s.config.Denom, "amount": s.deposit()}}
+	expedited := []any{map[string]any{"denom": s.config.Denom, "amount": s.stakes(2, 1)}}
 	switch {
 	case g.get("app_state.gov.params") != nil: // since SDK v0.47
 		g.set("app_state.gov.params.voting_period", seconds(s.voting))
@@ -264,8 +260,16 @@ func (s *Simulation) setGenesis(g genesis, stake *big.Int) error {
 }
 
 // deposit is what a proposal needs: a thousandth of a stake.
-func (s *Simulation) deposit(stake *big.Int) string {
-	return new(big.Int).Add(new(big.Int).Div(stake, big.NewInt(1000)), big.NewInt(1)).String()
+func (s *Simulation) deposit() string { return s.stakes(1, 1000) }
+
+// stakes is a part or a multiple of a validator's stake, 1 at least.
+func (s *Simulation) stakes(times, parts int64) string {
+	stake, _ := new(big.Int).SetString(s.config.Stake, 10) // prepare has looked at it
+	stake.Mul(stake, big.NewInt(times)).Div(stake, big.NewInt(parts))
+	if stake.Sign() == 0 {
+		return "1"
+	}
+	return stake.String()
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.3fs", d.Seconds()) }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,9 @@ func prepare(ctx context.Context, config Config, screen Screen) (*Simulation, er
 		return nil, refuse("%d sentries are not possible", config.Sentries)
 	case config.BlockTime <= 0 || config.Patience <= 0 || config.BlocksBetween < 0:
 		return nil, refuse("the block time and the patience are above 0, the blocks between upgrades not below")
+	}
+	if stake, ok := new(big.Int).SetString(config.Stake, 10); !ok || stake.Sign() <= 0 {
+		return nil, refuse("--stake is a number above 0, not %q", config.Stake)
 	}
 	names := map[string]bool{}
 	for _, u := range config.Upgrades {

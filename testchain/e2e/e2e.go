@@ -1,5 +1,4 @@
-// Package e2e runs a real solstice on nodes of the test chain: for the end-to-end tests beside it, and
-// for the demo.
+// Package e2e runs a real solstice on nodes of the test chain, for the end-to-end tests beside it.
 //
 // It knows solstice as its users do, by its commands, its files and its exit codes. Whatever it starts ends with
 // the process that started it, however that one ends.
@@ -26,7 +25,7 @@ import (
 // pollInterval is the pause between two questions to solstice.
 const pollInterval = 100 * time.Millisecond
 
-// Build builds solstice from the module beside this one. When it is cut off, no process of it is left, and
+// Build builds solstice from the module beside this one, static as it is released. When it is cut off, no process of it is left, and
 // what it has written lies in the folder of path.
 func Build(ctx context.Context, path string) error {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "solstice/testchain").CombinedOutput()
@@ -35,7 +34,7 @@ func Build(ctx context.Context, path string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/solstice")
 	cmd.Dir = filepath.Dir(strings.TrimSpace(string(out)))
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=", "GOTMPDIR="+filepath.Dir(path))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOTMPDIR="+filepath.Dir(path))
 	// The compilers are children of the go command: a process group of their own ends them all.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -50,14 +49,12 @@ func Build(ctx context.Context, path string) error {
 type Home struct {
 	Node     *network.Node
 	Solstice string   // the binary
-	Dir      string   // where commands are run; empty: here
 	Environ  []string // beyond this process's own and what solstice needs
 }
 
 // Command returns a command of solstice. The end of ctx kills it.
 func (h Home) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, h.Solstice, args...)
-	cmd.Dir = h.Dir
 	cmd.Env = append(append(os.Environ(), h.Environ...), "DAEMON_HOME="+h.Node.Home, "DAEMON_NAME=chaind")
 	return cmd
 }
