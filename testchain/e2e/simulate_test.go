@@ -177,8 +177,8 @@ func checkNoProcess(t *testing.T, folder string) {
 	}
 }
 
-// TestProject: a Compose project of validators behind sentries is brought up, goes through two upgrades, and is stopped and started
-// again in the last version.
+// TestProject runs what docs/practice.md tells about containers: a project of a validator behind sentries is brought up, goes through two
+// upgrades, and is stopped and started again in the last version.
 func TestProject(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a real chain")
@@ -189,52 +189,50 @@ func TestProject(t *testing.T) {
 		}
 	}
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "practice")
-	run := func(program string, args ...string) string {
-		t.Helper()
-		cmd := exec.CommandContext(built.ctx, program, args...)
-		if _, err := os.Stat(dir); err == nil {
-			cmd.Dir = dir
-		}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			logs := exec.Command("docker-compose", "logs", "--no-color", "--tail", "10")
-			logs.Dir = dir
-			said, _ := logs.CombinedOutput()
-			t.Fatalf("%s %s: %v\n%s\n%s", filepath.Base(program), strings.Join(args, " "), err, out, said)
-		}
-		return string(out)
-	}
-	run(built.solstice, "simulate", "--binary", built.chain.V1, "--upgrade", "v2="+built.chain.V2, "--upgrade", "v3="+built.chain.V3,
-		"--validators", "1", "--sentries", "2", "--docker", dir)
+	p := newPractice(t, "In containers")
+	project := filepath.Join(p.dir, "practice")
 	t.Cleanup(func() {
-		down := exec.Command("docker-compose", "down", "--volumes", "--rmi", "local", "--remove-orphans")
-		down.Dir = dir
+		if t.Failed() {
+			logs := exec.Command("docker-compose", "logs", "--no-color", "--tail", "20")
+			logs.Dir = project
+			out, _ := logs.CombinedOutput()
+			t.Logf("the containers said last:\n%s", out)
+		}
+		down := exec.Command("docker-compose", "down", "--volumes", "--rmi", "all", "--remove-orphans")
+		down.Dir = project
 		if out, err := down.CombinedOutput(); err != nil {
 			t.Errorf("take the project down: %v\n%s", err, out)
 		}
 	})
-	run("docker-compose", "up", "--detach", "--build")
-	for _, name := range []string{"v2", "v3"} {
-		out := run("docker-compose", "run", "--rm", "governance", "--upgrade", name)
-		if want := "Every node went through every upgrade (" + name + ")"; !strings.Contains(out, want) {
-			t.Errorf("the upgrade doesn't say %q:\n%s", want, out)
-		}
-	}
+	const ask = "docker-compose exec -T validator0 /usr/local/bin/solstice status"
 	status := func() (s Status) {
 		t.Helper()
-		check(t, json.Unmarshal([]byte(run("docker-compose", "exec", "-T", "validator0", "/usr/local/bin/solstice", "status", "-o", "json")), &s))
+		check(t, json.Unmarshal([]byte(p.run(ask+" --output json")), &s))
 		return s
 	}
-	before := status()
-	run("docker-compose", "stop")
-	run("docker-compose", "start")
-	check(t, Wait(built.ctx, func() (bool, error) {
-		now := status()
-		return now.Height != nil && now.Height.Committed > before.Height.Committed && now.Binary.Dir == "upgrades/v3", nil
-	}))
-	// The validator reaches its sentries, and nobody beyond them: its one network is internal.
-	if out := run("docker", "inspect", "--format", "{{range $name, $n := .NetworkSettings.Networks}}{{$name}} {{end}}", strings.TrimSpace(run("docker-compose", "ps", "-q", "validator0"))); !strings.Contains(out, "private-validator0") || len(strings.Fields(out)) != 1 {
-		t.Errorf("the validator is in networks %s, want its private one alone", out)
+	var before Status
+	for _, command := range p.commands {
+		if command == "docker-compose stop" {
+			before = status()
+			// The validator's one network is internal: it reaches its sentries and nobody beyond them.
+			networks := p.run("docker inspect --format '{{range $name, $n := .NetworkSettings.Networks}}{{$name}} {{end}}' $(docker-compose ps -q validator0)")
+			if !strings.HasSuffix(networks, "private-validator0 \n") || len(strings.Fields(networks)) != 1 {
+				t.Errorf("the validator is in the networks %s, want its private one alone", networks)
+			}
+		}
+		out := p.run(command)
+		switch {
+		case strings.Contains(command, "governance"):
+			if !strings.Contains(out, "Every node went through every upgrade") {
+				t.Errorf("%s printed:\n%s", command, out)
+			}
+		case command == "docker-compose start":
+			check(t, Wait(built.ctx, func() (bool, error) {
+				now := status()
+				return now.Height != nil && now.Height.Committed > before.Height.Committed && now.Binary.Dir == "upgrades/v3", nil
+			}))
+		case command == ask && !strings.Contains(out, "binary    upgrades/v3"):
+			t.Errorf("in the end the status is:\n%s", out)
+		}
 	}
 }
