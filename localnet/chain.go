@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"solstice"
 	"solstice/artifact"
 )
@@ -49,6 +51,9 @@ func Open(ctx context.Context, path string) (*Chain, error) {
 	}
 	if err := artifact.Check(path); err != nil {
 		return nil, &solstice.RefusedError{Reason: err.Error(), Hint: "name the chain's binary for this machine"}
+	}
+	if err := unix.Access(path, unix.X_OK); err != nil {
+		return nil, &solstice.RefusedError{Reason: fmt.Sprintf("%s can't be executed: %v", path, err), Hint: "make it executable: chmod +x " + path}
 	}
 	c := &Chain{Path: path, helps: map[string]Help{}}
 	text, err := c.help(ctx)

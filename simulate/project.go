@@ -55,13 +55,13 @@ func (p Project) Write(ctx context.Context, config Config, screen Screen) error 
 	if p.Base == "" {
 		p.Base = "scratch"
 	}
+	if len(config.Late)+len(config.Missing)+len(config.Kill) > 0 {
+		return &solstice.RefusedError{Reason: "--late, --missing and --kill are not for a project", Hint: "stop a container in the middle: docker-compose kill validator0"}
+	}
 	config.Dir = filepath.Join(p.Dir, "homes")
 	s, err := prepare(ctx, config, screen)
 	if err != nil {
 		return err
-	}
-	if len(config.Late)+len(config.Missing)+len(config.Kill) > 0 {
-		return &solstice.RefusedError{Reason: "--late, --missing and --kill are not for a project", Hint: "stop a container in the middle: docker-compose kill validator0"}
 	}
 	self, err := os.Executable()
 	if err != nil {
