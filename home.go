@@ -83,6 +83,9 @@ func (h Home) DownloadDir() string { return filepath.Join(h.StateDir, "downloads
 // PreparedFile says where the binaries that were downloaded came from, one JSON document a line.
 func (h Home) PreparedFile() string { return filepath.Join(h.StateDir, "prepared.jsonl") }
 
+// RehearsalsFile holds what the rehearsals of upgrades have shown, one JSON document a line.
+func (h Home) RehearsalsFile() string { return filepath.Join(h.StateDir, "rehearsals.jsonl") }
+
 // Socket is where a running supervisor answers.
 func (h Home) Socket() string { return filepath.Join(h.StateDir, "control.sock") }
 

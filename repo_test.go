@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"solstice/rollback"},
 	{"solstice/readiness"},
 	{"solstice/supervisor", "solstice/localnet", "solstice/report"},
-	{"solstice/simulate"},
+	{"solstice/simulate", "solstice/rehearse"},
 	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
 	{"solstice/chaos"},
 }

@@ -40,6 +40,8 @@ var (
 type folder struct {
 	kindOf   func(name string) kind
 	database bool
+	// sealed says that what is written once here is not even opened for writing later.
+	sealed bool
 	// inside is what the folders in it are, where that follows from this one: the name of its rule.
 	inside string
 }
@@ -63,7 +65,7 @@ func lookAt(path, rel, rule string, names []string) folder {
 	switch {
 	case isDatabase(path, names):
 		limit := firstFreeTable(path, names)
-		return folder{database: true, kindOf: func(name string) kind {
+		return folder{database: true, sealed: true, kindOf: func(name string) kind {
 			if m := tableName.FindStringSubmatch(name); m != nil {
 				if n, err := strconv.ParseUint(m[1], 10, 64); err == nil && n < limit {
 					return written
@@ -74,7 +76,7 @@ func lookAt(path, rel, rule string, names []string) folder {
 	case rule == stateSync:
 		// snapshots/HEIGHT/FORMAT/CHUNK. The SDK makes the folder of a format anew, or fails (store/snapshots/store.go).
 		if number.MatchString(last) {
-			return folder{inside: stateSync, kindOf: matching(number, written)}
+			return folder{inside: stateSync, sealed: true, kindOf: matching(number, written)}
 		}
 	case last == "snapshots" && slices.Contains(names, "metadata.db"):
 		return folder{inside: stateSync, kindOf: unknownFolder.kindOf}

@@ -103,9 +103,12 @@ func ID(name string, height int64, begun time.Time) string {
 	return fmt.Sprintf("%s-%d-%s", name, height, begun.UTC().Format("20060102T150405.000000Z"))
 }
 
-// IsOurs says whether a name in a node's home is that of a snapshot, whole or not, or of what a restore moved aside.
+// RehearsalPrefix begins the name of a folder that a rehearsal works in.
+const RehearsalPrefix = ".solstice-rehearsal-"
+
+// IsOurs says whether a name in a node's home is that of a snapshot, whole or not, of what a restore moved aside, or of a rehearsal.
 func IsOurs(name string) bool {
-	return strings.HasPrefix(name, prefix) || strings.HasPrefix(name, durable.TempPrefix) ||
+	return strings.HasPrefix(name, prefix) || strings.HasPrefix(name, RehearsalPrefix) || strings.HasPrefix(name, durable.TempPrefix) ||
 		strings.HasPrefix(name, Aside(Data, "")) || strings.HasPrefix(name, Aside(Wasm, ""))
 }
 

@@ -93,15 +93,7 @@ func (s Store) Reach() (dir string, how How, err error) {
 
 // wayTo tries what works from a file to a folder. Other processes may be trying the same.
 func (s Store) wayTo(sample, place string) How {
-	probe := s.unfinished(place, fmt.Sprintf("probe-%08x", rand.Uint32()))
-	defer os.Remove(probe)
-	if cloneFile(sample, probe, 0o600) == nil {
-		return Clone
-	}
-	if os.Link(sample, probe) == nil {
-		return Link
-	}
-	return Copy
+	return tryWay(sample, s.unfinished(place, fmt.Sprintf("probe-%08x", rand.Uint32())))
 }
 
 // errFound ends a walk.

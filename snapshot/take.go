@@ -77,10 +77,12 @@ type part struct {
 }
 
 // parts are what there is to take. data/ must be there.
-func (s Store) parts() ([]part, error) {
+func (s Store) parts() ([]part, error) { return partsOf(s.Home.Node) }
+
+func partsOf(home string) ([]part, error) {
 	var parts []part
 	for _, name := range []string{Data, Wasm, Config} {
-		from, err := filepath.EvalSymlinks(filepath.Join(s.Home.Node, name))
+		from, err := filepath.EvalSymlinks(filepath.Join(home, name))
 		if errors.Is(err, fs.ErrNotExist) && name != Data {
 			continue
 		}
@@ -109,6 +111,7 @@ type taker struct {
 	list     *bufio.Writer
 	unsynced []string
 	leave    func(rel string) bool // files to leave out; may be nil
+	strict   bool                  // only what is never opened for writing again is linked, and no symlink leads out
 	beside   chan<- func() error   // copies that are made beside the links; nil: they are made at once
 }
 
@@ -276,7 +279,7 @@ func (t *taker) entry(e fs.DirEntry, look folder, from, to, rel string) error {
 		if err != nil {
 			return err
 		}
-		if info, err := os.Stat(from); err == nil && info.IsDir() && !inside(rel, target) {
+		if info, err := os.Stat(from); (t.strict || err == nil && info.IsDir()) && !inside(rel, target) {
 			t.Elsewhere = append(t.Elsewhere, rel+" -> "+target)
 		}
 		return os.Symlink(target, to)
@@ -289,6 +292,9 @@ func (t *taker) entry(e fs.DirEntry, look folder, from, to, rel string) error {
 		return err
 	}
 	k := look.kindOf(e.Name())
+	if t.strict && !look.sealed {
+		k = changed
+	}
 	how, err := t.file(from, to, info, k)
 	if err != nil {
 		return err

@@ -1,0 +1,361 @@
+package rehearse
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"solstice"
+	"solstice/internal/child"
+	"solstice/localnet"
+	"solstice/snapshot"
+)
+
+// lookEvery is how often a node is looked at, and diskEvery how often its folder is, at most.
+const (
+	lookEvery = 100 * time.Millisecond
+	diskEvery = time.Second
+)
+
+// pass is one run that is under way.
+type pass struct {
+	r       *rehearsal
+	n       *localnet.Node
+	process *localnet.Process
+	meter   *meter
+	said    *words
+	run     solstice.RehearsalRun
+	began   time.Time // when the new binary was started; zero: not yet
+	ownAt   int64     // bytes of the node's own on the disk, at the start
+	disk    time.Time // when that is looked at again
+	stuck   time.Time // since when the node has said that it gave up
+}
+
+// run carries the upgrade out once. The error is for what keeps it from being tried at all, and for the end of ctx; what the new binary does is in the
+// run.
+func (r *rehearsal) run(ctx context.Context, i int) (solstice.RehearsalRun, error) {
+	p := &pass{r: r, run: solstice.RehearsalRun{Began: time.Now()}}
+	n, err := r.node(ctx)
+	if err == nil {
+		err = r.place(n)
+	}
+	if err == nil && r.state != nil {
+		err = os.WriteFile(filepath.Join(n.Home, stateFile), r.state, 0o600)
+	}
+	if err != nil {
+		return p.run, err
+	}
+	p.n, p.said = n, &words{path: r.log(n)}
+	data := filepath.Join(n.Home, "data")
+	if p.run.Before, err = snapshot.Size(data); err != nil {
+		return p.run, err
+	}
+	if p.ownAt, err = snapshot.Own(data, r.cloned); err != nil {
+		return p.run, err
+	}
+	r.Log.Info("run begins", "run", i+1, "of", r.Repeat, "plan", r.Plan, "height", r.result.Height)
+	if err := p.start(ctx); err != nil {
+		return p.run, err
+	}
+	p.meter = newMeter(p.process.PID)
+	outcome, reason, err := p.watch(ctx)
+	if err == nil && outcome == solstice.RehearsalPassed {
+		err = p.compare(ctx, i)
+	}
+	p.note(ctx)
+	p.run.Errors, p.run.ErrorLines = p.said.errors, p.said.lines // what it says at its end is not looked at
+	stopErr := p.process.Stop(stopGrace)
+	if p.run.After == 0 {
+		p.run.After, _ = snapshot.Size(data) // it was never come so far
+	}
+	p.run.Outcome, p.run.Reason = outcome, reason
+	p.run.Whole = p.meter.usage()
+	p.run.Took = solstice.Seconds(time.Since(p.run.Began))
+	if outcome != solstice.RehearsalPassed {
+		r.result.Said = p.said.last
+	}
+	r.Log.Info("run ended", "run", i+1, "outcome", outcome, "first block", time.Duration(p.run.FirstBlock).Round(time.Millisecond), "memory", p.run.Whole.Memory, "elapsed", time.Duration(p.run.Took).Round(time.Millisecond))
+	if !r.Keep {
+		stopErr = errors.Join(stopErr, removeAll(n.Home))
+	}
+	return p.run, errors.Join(err, stopErr)
+}
+
+// start starts a real solstice run.
+func (p *pass) start(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := []string{"start", "--home", p.n.Home}
+	if p.r.result.Way == wayInPlace {
+		args = p.r.testnetArgs(p.n)
+		p.n.Environ = append(p.n.Environ, "SOLSTICE_SUPERVISE="+testnetCommand)
+	}
+	if h, err := p.r.new.Help(ctx, args[0]); err == nil && h.Has("log_no_color") {
+		args = append(args, "--log_no_color")
+	}
+	log, err := os.OpenFile(p.r.log(p.n), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(self, append([]string{"run"}, args...)...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(p.n.Environment(), "SOLSTICE_HALT_WAIT=0s"), log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	started, err := child.Start(cmd, syscall.SIGKILL)
+	if err != nil {
+		return fmt.Errorf("start solstice run: %w", err)
+	}
+	p.process = &localnet.Process{Process: started}
+	if err := p.r.limiter.add(started.PID); err != nil {
+		return errors.Join(fmt.Errorf("put the node under its limit: %w", err), p.process.Kill())
+	}
+	return nil
+}
+
+// watch waits until the blocks are made, or until something keeps them from being made.
+func (p *pass) watch(ctx context.Context) (outcome solstice.RehearsalOutcome, reason string, err error) {
+	height := p.r.result.Height
+	last := height + p.r.Blocks
+	if p.r.result.Way == wayReplay {
+		last = height
+	}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	states, stop := p.ask(ctx)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return solstice.RehearsalInterrupted, "", context.Cause(ctx)
+		case <-p.process.Done():
+			p.said.read()
+			p.look()
+			return p.ended()
+		case state := <-states:
+			if state.Height >= height && p.run.FirstBlock == 0 {
+				p.first(state)
+			}
+			if state.Height >= last && p.run.FirstBlock != 0 {
+				p.run.Blocks = state.Height - height
+				if state.Height == height {
+					p.run.AppHash = state.AppHash
+				}
+				return solstice.RehearsalPassed, "", nil
+			}
+		case <-ticker.C:
+			p.said.read()
+			resident := p.look()
+			if p.r.limiter.exceeded(resident) {
+				return p.overMemory(p.process.Kill())
+			}
+			if err := p.lookAtDisk(); err != nil {
+				return solstice.RehearsalDisk, err.Error(), p.process.Kill()
+			}
+			if p.said.panicked != "" && p.stuck.IsZero() {
+				p.stuck = time.Now()
+			}
+			// A node whose consensus has failed goes on answering, and makes no block any more.
+			if !p.stuck.IsZero() && time.Since(p.stuck) > 2*time.Second {
+				return p.panicked()
+			}
+		}
+	}
+}
+
+// ask asks the node how far it is, again and again. While it migrates nobody answers.
+func (p *pass) ask(ctx context.Context) (<-chan localnet.State, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	states := make(chan localnet.State)
+	go func() {
+		for ctx.Err() == nil {
+			state, err := p.n.State(ctx)
+			if err == nil {
+				select {
+				case states <- state:
+				case <-ctx.Done():
+				}
+			}
+			select {
+			case <-time.After(lookEvery / 4):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return states, cancel
+}
+
+// look measures what runs.
+func (p *pass) look() (resident int64) {
+	resident, _ = p.meter.look()
+	if !p.began.IsZero() {
+		return resident
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	status, err := p.n.Status(ctx)
+	if err == nil && status.Node != nil && status.Binary.Dir == p.n.Paths().UpgradeDir(p.r.Plan) {
+		p.began = status.Node.Since
+	}
+	return resident
+}
+
+// first notes what the plan's block has cost.
+func (p *pass) first(state localnet.State) {
+	now := time.Now()
+	p.look()
+	p.run.FirstBlock = solstice.Seconds(now.Sub(cmp.Or(p.began, p.run.Began)))
+	p.run.Migration = p.meter.usage()
+	p.grown()
+	p.run.After, _ = snapshot.Size(filepath.Join(p.n.Home, "data"))
+	if state.Height == p.r.result.Height {
+		p.run.AppHash = state.AppHash
+	}
+}
+
+// grown looks how much the node has of its own on the disk, beyond what it began with.
+func (p *pass) grown() {
+	if own, err := snapshot.Own(filepath.Join(p.n.Home, "data"), p.r.cloned); err == nil {
+		p.run.Grown = max(p.run.Grown, own-p.ownAt)
+	}
+}
+
+// lookAtDisk is an error if the rehearsal may not go on for want of room. It takes no more than a tenth of the time.
+func (p *pass) lookAtDisk() error {
+	if time.Now().Before(p.disk) {
+		return nil
+	}
+	start := time.Now()
+	if p.run.FirstBlock == 0 {
+		p.grown()
+	}
+	err := p.r.diskLeft()
+	p.disk = time.Now().Add(max(diskEvery, 10*time.Since(start)))
+	return err
+}
+
+// leastFree is what a rehearsal leaves free on the disk in any case: a node works there.
+const leastFree = 256 << 20
+
+// diskLeft is an error if the rehearsal has taken all that it may.
+func (r *rehearsal) diskLeft() error {
+	free, err := snapshot.FreeSpace(r.folder.path)
+	if err != nil {
+		return err
+	}
+	if free < leastFree {
+		return fmt.Errorf("the disk has %d MiB free, and a rehearsal leaves %d MiB to the node", free>>20, leastFree>>20)
+	}
+	if r.MaxDisk == 0 {
+		return nil
+	}
+	own, err := snapshot.Own(r.folder.path, r.cloned)
+	if err != nil {
+		return err
+	}
+	if own > r.MaxDisk {
+		return fmt.Errorf("it has taken %s on the disk, and may take %s", amount(own), amount(r.MaxDisk))
+	}
+	return nil
+}
+
+// ended says why a node that ended by itself did.
+func (p *pass) ended() (solstice.RehearsalOutcome, string, error) {
+	if p.r.limiter.killed() > 0 {
+		return p.overMemory(nil)
+	}
+	if p.said.panicked != "" {
+		return p.panicked()
+	}
+	return solstice.RehearsalFailed, fmt.Sprintf("the new binary ended %s, with exit status %d: %s", p.when(), p.process.End().ExitCode(), why(p.said)), nil
+}
+
+func (p *pass) overMemory(err error) (solstice.RehearsalOutcome, string, error) {
+	return solstice.RehearsalMemory, fmt.Sprintf("the new binary needed more than the %s that it may have, and was killed %s (limit kept by %s)", amount(p.r.limiter.bytes), p.when(), p.r.limiter.by), err
+}
+
+func (p *pass) panicked() (solstice.RehearsalOutcome, string, error) {
+	return solstice.RehearsalPanicked, fmt.Sprintf("the new binary panicked %s: %s", p.when(), reasonIn(p.said.panicked)), nil
+}
+
+// when is how far the run had come.
+func (p *pass) when() string {
+	if p.run.FirstBlock == 0 {
+		return "before the plan's block was committed"
+	}
+	return "after the plan's block was committed"
+}
+
+// consensusFailure is CometBFT's word for a panic of the application in a block (consensus/state.go).
+var consensusFailure = regexp.MustCompile(`err="?(.*?)"? module=consensus`)
+
+// reasonIn is the reason in the line of a panic.
+func reasonIn(line string) string {
+	if match := consensusFailure.FindStringSubmatch(line); match != nil {
+		return match[1]
+	}
+	return strings.TrimPrefix(line, "panic: ")
+}
+
+// compare notes what runs are compared by: the block at the plan's height, and the state after it.
+func (p *pass) compare(ctx context.Context, i int) error {
+	height := p.r.result.Height
+	own, err := commitAt(ctx, p.n, height)
+	if err != nil {
+		return fmt.Errorf("ask for block %d: %w", height, err)
+	}
+	p.run.BlockHash = own.Block.Hash
+	if p.run.Blocks > 0 {
+		headers, err := p.n.Headers(ctx, height+1, height+1)
+		if err != nil || len(headers) == 0 {
+			return fmt.Errorf("ask for block %d: %w", height+1, err)
+		}
+		p.run.AppHash = headers[0].AppHash
+	}
+	if i > 0 || p.r.result.Way != wayInPlace {
+		return nil
+	}
+	vote, err := commitAt(ctx, p.n, height-1)
+	if err != nil {
+		return fmt.Errorf("ask for the votes on block %d: %w", height-1, err)
+	}
+	if p.r.state, err = vote.signState(p.r.chainID); err != nil {
+		return err
+	}
+	return nil
+}
+
+// note takes over what solstice says of the upgrade.
+func (p *pass) note(ctx context.Context) {
+	status, err := p.n.Status(ctx)
+	if err != nil {
+		return
+	}
+	for _, u := range status.Upgrades {
+		if u.Name == p.r.Plan {
+			p.run.Standing = u.Standing
+		}
+	}
+}
+
+// amount is a number of bytes for people.
+func amount(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for value >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[unit])
+}
