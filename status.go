@@ -23,6 +23,7 @@ type Status struct {
 	Waiting     string       `json:"waiting,omitempty"`     // why a due plan is not carried out, or what the plan file's fault is
 	Next        string       `json:"next,omitempty"`        // what the next start will do besides starting the node
 	Doing       *Doing       `json:"doing,omitempty"`       // absent unless an upgrade is under way
+	Rehearsed   *Rehearsed   `json:"rehearsed,omitempty"`   // absent unless a rehearsed upgrade waits for its first block
 	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
 	Downloading *Downloading `json:"downloading,omitempty"` // absent unless a plan's binary is, or could not be
 	Upgrades    []Upgrade    `json:"upgrades"`              // oldest first
@@ -122,6 +123,13 @@ type Doing struct {
 	Height int64     `json:"height"`
 	Step   string    `json:"step"`
 	Since  time.Time `json:"since"`
+}
+
+// Rehearsed is how long an upgrade took when it was rehearsed.
+type Rehearsed struct {
+	Name       string    `json:"name"`        // of the plan
+	FirstBlock Seconds   `json:"first_block"` // from the new binary's start to the plan's block
+	At         time.Time `json:"at"`
 }
 
 // Copying is a snapshot that is copied to another disk while the node runs.

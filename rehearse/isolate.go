@@ -95,7 +95,7 @@ func isolate(n *localnet.Node, k keys) error {
 		"node_key_file": localnet.Quote(nodeFile), "genesis_file": `"config/genesis.json"`, "db_dir": `"data"`,
 		"consensus.wal_file": `"data/cs.wal/wal"`, "p2p.addr_book_file": `"config/addrbook.json"`, "p2p.private_peer_ids": `""`,
 		"p2p.unconditional_peer_ids": `""`, "p2p.bootstrap_peers": `""`,
-		"consensus.timeout_commit": `"500ms"`, "consensus.create_empty_blocks": "true", "consensus.create_empty_blocks_interval": `"0s"`,
+		"consensus.timeout_commit": `"200ms"`, "consensus.create_empty_blocks": "true", "consensus.create_empty_blocks_interval": `"0s"`,
 		"consensus.double_sign_check_height": "0", "rpc.tls_cert_file": `""`, "rpc.tls_key_file": `""`,
 	}
 	if text, err := os.ReadFile(filepath.Join(n.Home, "config", "config.toml")); err == nil && externalIndex.Match(text) {

@@ -242,7 +242,10 @@ func (r *rehearsal) haltOld(ctx context.Context, n *localnet.Node) (plan solstic
 	if err == nil {
 		committed = r.ownBlock(ctx, n, p, plan.Height-1)
 	}
-	return plan, committed, errors.Join(err, p.Stop(stopGrace))
+	if !committed {
+		return plan, false, errors.Join(err, p.Kill())
+	}
+	return plan, true, p.Stop(stopGrace) // it goes on from there
 }
 
 // ownBlock says whether the block at a height is of the rehearsal's network: the halted node is asked.
@@ -264,7 +267,7 @@ func (r *rehearsal) ownBlock(ctx context.Context, n *localnet.Node, p *localnet.
 	return own
 }
 
-// stopGrace is how long a node of a rehearsal may take to end.
+// stopGrace is how long a node whose state is needed may take to end.
 const stopGrace = time.Minute
 
 // place puts the binaries of a run in place, as they are in the original: with the old one in use.

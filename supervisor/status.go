@@ -126,6 +126,9 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	if status.Upgrades == nil {
 		status.Upgrades = []solstice.Upgrade{}
 	}
+	if n := len(status.Upgrades); n > 0 && status.Upgrades[n-1].State == "switched" {
+		status.Rehearsed = rehearsedBefore(home, status.Upgrades[n-1].Name)
+	}
 	return status, nil
 }
 
@@ -135,4 +138,13 @@ func binary(home solstice.Home, dir string) solstice.Binary {
 		b.Fault = err.Error()
 	}
 	return b
+}
+
+// rehearsedBefore is how long a plan took when it was rehearsed, or nil.
+func rehearsedBefore(home solstice.Home, plan string) *solstice.Rehearsed {
+	last, found, err := solstice.LastRehearsal(home, plan)
+	if err != nil || !found || last.Migration() == 0 {
+		return nil
+	}
+	return &solstice.Rehearsed{Name: plan, FirstBlock: solstice.Seconds(last.Migration()), At: last.At}
 }

@@ -437,6 +437,11 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
 	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: shown(s.Args)}})
+	if s.watched != nil {
+		if r := rehearsedBefore(s.Home, s.watched.Plan.Name); r != nil {
+			s.Log.Info("the new binary migrates; so long it took when it was rehearsed", "plan", r.Name, "about", time.Duration(r.FirstBlock).Round(time.Second/10))
+		}
+	}
 	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(shown(s.Args), " "))
 	go s.probes.Digest(binary) // a snapshot names it; at the height there is no time for it
 	s.keeper.look()

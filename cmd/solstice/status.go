@@ -73,6 +73,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	if s.Doing != nil {
 		row("upgrading", "to %s at height %d: %s for %s", s.Doing.Name, s.Doing.Height, s.Doing.Step, time.Since(s.Doing.Since).Round(time.Millisecond))
 	}
+	if r := s.Rehearsed; r != nil && s.Node != nil {
+		row("migrating", "to %s: %s of about %s, as rehearsed at %s", r.Name, time.Since(s.Node.Since).Round(time.Second/10), time.Duration(r.FirstBlock).Round(time.Second/10), clock(r.At))
+	}
 	for i, p := range s.Pending {
 		row(once("pending", i), "%s at height %d%s, from the %s; binary in %s", p.Name, p.Height, ahead(s.Height, p.Height), p.Origin, describeBinary(p.Binary))
 	}
