@@ -72,7 +72,7 @@ func (r *rehearsal) run(ctx context.Context, i int) (solstice.RehearsalRun, erro
 	}
 	p.note(ctx)
 	p.run.Errors, p.run.ErrorLines = p.said.errors, p.said.lines // what it says at its end is not looked at
-	stopErr := p.process.Kill() // what it has is thrown away
+	stopErr := p.process.Kill()                                  // what it has is thrown away
 	if p.run.After == 0 {
 		p.run.After, _ = snapshot.Size(data) // it was never come so far
 	}

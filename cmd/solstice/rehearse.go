@@ -70,9 +70,13 @@ The exit code is 0 if all went well, 1 if not, 3 if nothing was tried.`,
 			if o.Source, err = source(cmd, home, from, yes); err != nil {
 				return err
 			}
+			ran, code, network := rehearse.Alone()
+			if ran {
+				return exitWith(code)
+			}
+			o.Network = network
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
-			o.Network = "own ports on 127.0.0.1, no peers"
 			result, err := rehearse.Run(ctx, o)
 			if err != nil {
 				if ctx.Err() != nil {
@@ -96,6 +100,14 @@ The exit code is 0 if all went well, 1 if not, 3 if nothing was tried.`,
 	f.BoolVar(&o.Keep, "keep", false, "leave the copy, with its logs")
 	f.BoolVar(&yes, "yes", false, "with --from live: also on a validator")
 	return cmd
+}
+
+// exitWith ends solstice with the code of the process that did its work.
+func exitWith(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return exitError(code)
 }
 
 // source finds the state that is copied.
