@@ -33,7 +33,7 @@ type Status struct {
 type Supervisor struct {
 	PID   int       `json:"pid"`
 	Since time.Time `json:"since"`
-	State string    `json:"state"` // starting, running, upgrading, waiting or stopping
+	State string    `json:"state"` // starting, running, upgrading, pausing (for a snapshot), waiting or stopping
 }
 
 // Process is the node's process.
@@ -149,6 +149,12 @@ type Downloading struct {
 	Total   int64     `json:"total,omitempty"` // bytes; 0: not known
 	Since   time.Time `json:"since"`
 	Waiting string    `json:"waiting,omitempty"` // why it failed; it is tried again
+}
+
+// Paused is a snapshot that was taken while the node was stopped for it.
+type Paused struct {
+	ID      string  `json:"id"`
+	Stopped Seconds `json:"stopped"` // from the node's being asked to end until it is started again
 }
 
 // Upgrade is the record of one plan that was carried out, or begun.

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,10 +30,15 @@ var ErrNotRunning = errors.New("no supervisor is running")
 // maxSocketPath is the longest path that the system binds a socket to, in bytes (unix(7)).
 const maxSocketPath = 100
 
+// Supervisor is what answers. It is called from many goroutines.
+type Supervisor interface {
+	Status(ctx context.Context) (solstice.Status, error)
+	Snapshot(ctx context.Context, name string) (solstice.Paused, error)
+}
+
 // Serve answers at the socket until the returned function is called, which removes it. A socket that a dead
-// supervisor left there is replaced; that none is alive is for the caller to know. status is called from many
-// goroutines.
-func Serve(socket string, status func(context.Context) (solstice.Status, error)) (stop func(), err error) {
+// supervisor left there is replaced; that none is alive is for the caller to know.
+func Serve(socket string, supervisor Supervisor) (stop func(), err error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -51,12 +57,12 @@ func Serve(socket string, status func(context.Context) (solstice.Status, error))
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", handler(func(w http.ResponseWriter, r *http.Request) error {
-		s, err := status(r.Context())
-		if err != nil {
-			return err
-		}
-		w.Header().Set("Content-Type", "application/json")
-		return json.NewEncoder(w).Encode(s)
+		s, err := supervisor.Status(r.Context())
+		return answer(w, s, err)
+	}))
+	mux.Handle("POST /v1/snapshots/{name}", handler(func(w http.ResponseWriter, r *http.Request) error {
+		taken, err := supervisor.Snapshot(r.Context(), r.PathValue("name"))
+		return answer(w, taken, err)
 	}))
 	server := &http.Server{Handler: ours(mux), ConnContext: withPeer, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	go server.Serve(listener)
@@ -118,18 +124,52 @@ func ours(next http.Handler) http.Handler {
 	})
 }
 
-// handler turns an error into an answer.
+// answer writes a result as JSON.
+func answer(w http.ResponseWriter, result any, err error) error {
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(result)
+}
+
+// handler turns an error into an answer: a refusal is a conflict with its two lines as JSON.
 type handler func(http.ResponseWriter, *http.Request) error
 
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := h(w, r); err != nil {
+	err := h(w, r)
+	var refused *solstice.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusConflict)
+		_ = json.NewEncoder(w).Encode(refusal{refused.Reason, refused.Hint})
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }
 
+// refusal is a *solstice.RefusedError on its way.
+type refusal struct {
+	Reason string `json:"reason"`
+	Hint   string `json:"hint"`
+}
+
 // Status asks the supervisor at the socket. The error is ErrNotRunning if there is none.
-func Status(ctx context.Context, socket string) (solstice.Status, error) {
-	var s solstice.Status
+func Status(ctx context.Context, socket string) (s solstice.Status, err error) {
+	err = call(ctx, socket, http.MethodGet, "/v1/status", &s)
+	return s, err
+}
+
+// Snapshot has the supervisor stop its node, take a snapshot whose ID begins with name, and start the node again. The error is
+// ErrNotRunning if there is no supervisor, and a *solstice.RefusedError if it declined.
+func Snapshot(ctx context.Context, socket, name string) (taken solstice.Paused, err error) {
+	err = call(ctx, socket, http.MethodPost, "/v1/snapshots/"+url.PathEscape(name), &taken)
+	return taken, err
+}
+
+// call asks the supervisor and decodes its answer.
+func call(ctx context.Context, socket, method, path string, result any) error {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -141,32 +181,41 @@ func Status(ctx context.Context, socket string) (solstice.Status, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://solstice/v1/status", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://solstice"+path, nil)
 	if err != nil {
-		return s, err
+		return err
 	}
 	resp, err := client.Do(req)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return s, ErrNotRunning
+		return ErrNotRunning
 	}
 	if errors.Is(err, fs.ErrPermission) || err == nil && resp.StatusCode == http.StatusForbidden {
 		if resp != nil {
 			resp.Body.Close()
 		}
-		return s, &solstice.RefusedError{
+		return &solstice.RefusedError{
 			Reason: "a supervisor answers only root and the user that it runs as: " + socket,
 			Hint:   "run this as one of them",
 		}
 	}
 	if err != nil {
-		return s, err
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-		return s, fmt.Errorf("the supervisor says: %s", text)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return json.NewDecoder(resp.Body).Decode(result)
+	case http.StatusNotFound:
+		return &solstice.RefusedError{Reason: "the supervisor that runs is of a version that can't do this", Hint: "start it anew with this version"}
+	case http.StatusConflict:
+		var r refusal
+		if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&r); err != nil {
+			return fmt.Errorf("read the supervisor's refusal: %w", err)
+		}
+		return &solstice.RefusedError{Reason: r.Reason, Hint: r.Hint}
 	}
-	return s, json.NewDecoder(resp.Body).Decode(&s)
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	return fmt.Errorf("the supervisor says: %s", text)
 }
 
 // short returns a path for a socket that the system accepts however long the real one is: through the open

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -13,8 +12,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"solstice"
 )
 
 // nobody is a user that owns nothing here.
@@ -53,7 +50,7 @@ func ask(socket string) (answer string, err error) {
 
 func serve(t *testing.T, socket string) {
 	t.Helper()
-	stop, err := Serve(socket, func(context.Context) (solstice.Status, error) { return solstice.Status{Name: "noded"}, nil })
+	stop, err := Serve(socket, fake{nil})
 	if err != nil {
 		t.Fatal(err)
 	}

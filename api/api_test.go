@@ -26,7 +26,7 @@ func TestStatus(t *testing.T) {
 			t.Fatal(err)
 		}
 		fault := errors.New("no home")
-		stop, err := Serve(socket, func(context.Context) (solstice.Status, error) { return solstice.Status{Name: "noded"}, fault })
+		stop, err := Serve(socket, fake{fault})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestStatus(t *testing.T) {
 		if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("after the end: %v", err)
 		}
-		stop, err = Serve(socket, func(context.Context) (solstice.Status, error) { return solstice.Status{Name: "noded"}, nil })
+		stop, err = Serve(socket, fake{nil})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,5 +48,49 @@ func TestStatus(t *testing.T) {
 			t.Errorf("Status = %+v, %v", s, err)
 		}
 		stop()
+	}
+}
+
+// fake is a supervisor that answers with a fault, if it has one.
+type fake struct{ fault error }
+
+func (f fake) Status(context.Context) (solstice.Status, error) {
+	return solstice.Status{Name: "noded"}, f.fault
+}
+
+func (f fake) Snapshot(_ context.Context, name string) (solstice.Paused, error) {
+	return solstice.Paused{ID: name}, f.fault
+}
+
+// TestSnapshot: a name reaches the supervisor as it is, and a refusal comes back with its hint.
+func TestSnapshot(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "control.sock")
+	if _, err := Snapshot(t.Context(), socket, "x"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("without a supervisor: %v, want ErrNotRunning", err)
+	}
+	for _, tt := range []struct {
+		name  string
+		fault error
+		want  string
+	}{
+		{"before v2", nil, ""},
+		{"refused", &solstice.RefusedError{Reason: "plan v2 is due", Hint: "wait"}, "plan v2 is due"},
+		{"broken", errors.New("disk full"), "the supervisor says: disk full"},
+	} {
+		stop, err := Serve(socket, fake{tt.fault})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken, err := Snapshot(t.Context(), socket, tt.name)
+		stop()
+		var refused *solstice.RefusedError
+		switch {
+		case tt.want == "" && (err != nil || taken.ID != tt.name):
+			t.Errorf("%s: %+v, %v", tt.name, taken, err)
+		case tt.want != "" && (err == nil || strings.TrimSpace(err.Error()) != tt.want):
+			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+		case tt.name == "refused" && (!errors.As(err, &refused) || refused.Hint != "wait"):
+			t.Errorf("%s: %v, want a refusal with a hint", tt.name, err)
+		}
 	}
 }

@@ -29,6 +29,8 @@ func (s *Supervisor) publish() {
 	switch {
 	case s.asked != nil:
 		now.State = "stopping"
+	case s.paused != nil:
+		now.State = "pausing"
 	case s.work != nil:
 		now.State = "upgrading"
 	case s.process != nil:

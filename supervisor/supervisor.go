@@ -80,7 +80,8 @@ type Supervisor struct {
 	answers              chan answer
 	recorded             time.Time      // when the height was last written to disk
 	watched              *upgrade.Watch // an upgrade whose first block is awaited
-	work                 chan error     // nil unless an upgrade is under way
+	work                 chan error     // nil unless an upgrade or a pause is under way
+	paused               *pause         // nil unless work is one
 	stopWork             context.CancelCauseFunc
 	retry                *time.Timer     // when to look again
 	said                 said            // what was told already
@@ -102,6 +103,7 @@ type Supervisor struct {
 	getting atomic.Pointer[solstice.Downloading]
 	checks  atomic.Pointer[solstice.Readiness]
 	wishes  chan solstice.Plan // whose binaries are to be downloaded
+	pauses  chan *pause        // that are asked for
 	signs   sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
 }
 
@@ -149,7 +151,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	s.tellExposed()
 	s.unseen = true
 	s.retry = time.NewTimer(0)
-	s.answers = make(chan answer, 1)
+	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
 	s.probes.Dir = s.Home.StateDir
 	stopServing := s.prepareState()
@@ -197,14 +199,19 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 			s.hear(a)
 		case <-s.retry.C:
 			s.ask(&question{})
+		case p := <-s.pauses:
+			s.beginPause(p)
 		case err := <-s.work:
 			s.work = nil
 			s.doing.Store(nil)
-			if err != nil {
+			wasPause := s.paused != nil
+			if wasPause {
+				s.endPause(err)
+			} else if err != nil {
 				return s.upgradeFailed(err)
 			}
 			s.last, s.process, s.ended = nil, nil, nil
-			if !s.RestartAfterUpgrade {
+			if !wasPause && !s.RestartAfterUpgrade {
 				s.Log.Info("switched; not started, as DAEMON_RESTART_AFTER_UPGRADE says. Check the upgrade and start solstice again")
 				return 0, nil
 			}
@@ -229,7 +236,7 @@ func (s *Supervisor) prepareState() (stop func()) {
 	if err != nil {
 		s.Log.Warn("Cosmovisor's batch list can't be taken over", "err", err)
 	}
-	stop, err = api.Serve(s.Home.Socket(), s.Status)
+	stop, err = api.Serve(s.Home.Socket(), s)
 	if err != nil {
 		s.Log.Warn("nothing answers to status: the control socket can't be made", "err", err)
 		return func() {}

@@ -11,8 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice"
-	"solstice/artifact"
-	"solstice/node"
+	"solstice/api"
 	"solstice/rollback"
 	"solstice/snapshot"
 	"solstice/upgrade"
@@ -40,12 +39,16 @@ An ID can be shortened to where it is the only one. Snapshots lie in DAEMON_DATA
 var snapshotName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func snapshotCreateCommand(configPath *string) *cobra.Command {
-	return &cobra.Command{
+	var live bool
+	cmd := &cobra.Command{
 		Use:   "create [NAME]",
-		Short: "Take a snapshot of a stopped node",
-		Long:  `Take a snapshot of a stopped node. It is kept until you delete it. NAME, manual if it is not given, begins its ID.`,
-		Args:  usage(cobra.MaximumNArgs(1)),
-		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, args []string) error {
+		Short: "Take a snapshot of a stopped node, or of one that runs under solstice",
+		Long: `Take a snapshot of a stopped node. It is kept until you delete it. NAME, manual if it is not given, begins its ID.
+
+With --live a node that runs under solstice is stopped for it, and started again: a moment where files are linked or cloned, else as long
+as a copy takes; and its own end and start. A validator signs nothing meanwhile.`,
+		Args: usage(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			name := "manual"
 			if len(args) == 1 {
 				name = args[0]
@@ -53,51 +56,83 @@ func snapshotCreateCommand(configPath *string) *cobra.Command {
 			if !snapshotName.MatchString(name) {
 				return &solstice.RefusedError{Reason: fmt.Sprintf("%q can't begin an ID: letters, digits, dots, dashes and underscores can, up to 64", name)}
 			}
-			if _, err := os.Stat(home.Data()); err != nil {
-				return &solstice.RefusedError{Reason: "there is nothing to take a snapshot of: " + err.Error()}
+			if live {
+				return takeLive(cmd, *configPath, name)
 			}
-			label, err := labelOf(home)
-			if err != nil {
-				return err
+			err := onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, _ []string) error {
+				return takeStopped(cmd, home, name)
+			})(cmd, args)
+			if c, loadErr := loadChecked(*configPath); loadErr == nil {
+				err = orLive(cmd, c.home(nil), err)
 			}
-			if err := home.Snapshots.Sweep(nil); err != nil {
-				return err
-			}
-			progress, done := bar(cmd, "copying")
-			taken, err := home.Snapshots.Take(cmd.Context(), snapshot.ID(name, label.Height, time.Now()), label, progress)
-			done()
-			if err != nil {
-				return err
-			}
-			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "Snapshot %s taken in %s: %s, %s, of them %s copied\n", taken.ID,
-				time.Duration(taken.Seconds*float64(time.Second)).Round(time.Millisecond), count(taken.Files, "file"), size(taken.Bytes), size(taken.NewBytes))
-			for _, link := range taken.Elsewhere {
-				fmt.Fprintf(w, "Not in it, so that it can't be restored: what lies behind %s\n", link)
-			}
-			if waiting, err := home.Snapshots.Waiting(); err == nil && len(waiting) > 0 {
-				fmt.Fprintf(w, "It lies near the data, and goes to %s while the node runs under solstice run\n", home.Snapshots.Dir)
-			}
-			return nil
-		}),
+			return err
+		},
 	}
+	cmd.Flags().BoolVar(&live, "live", false, "stop the node that runs under solstice for it, and start it again")
+	return cmd
 }
 
-// labelOf says what a snapshot by hand is of.
-func labelOf(h rollback.Home) (snapshot.Label, error) {
-	var label snapshot.Label
-	facts, err := upgrade.Gather(h.Home, upgrade.Live{})
+// orLive adds to a refusal, where a supervisor answers, that it can stop its node for a snapshot.
+func orLive(cmd *cobra.Command, home solstice.Home, err error) error {
+	var refused *solstice.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if _, statusErr := api.Status(cmd.Context(), home.Socket()); statusErr != nil {
+		return err
+	}
+	return &solstice.RefusedError{Reason: refused.Reason, Evidence: refused.Evidence, Hint: "have the node stopped for it and started again: solstice snapshot create --live\n" + refused.Hint}
+}
+
+// takeLive has the running supervisor take a snapshot.
+func takeLive(cmd *cobra.Command, configPath, name string) error {
+	c, err := loadChecked(configPath)
 	if err != nil {
-		return label, err
+		return err
 	}
-	label.Dir, label.Under = facts.Link.Dir, facts.Under()
-	if committed := node.ReadHeights(h.Home, h.Settings).Committed; committed.Err == nil {
-		label.Height = committed.Height
+	taken, err := pausedSnapshot(cmd, c.home(nil), name)
+	if err == nil {
+		fmt.Fprintf(cmd.OutOrStdout(), "Snapshot %s taken; the node was stopped for %s and is started again\n", taken.ID, time.Duration(taken.Stopped).Round(time.Millisecond))
 	}
-	if label.Dir != "" {
-		label.Digest, err = artifact.Digest(h.Binary(label.Dir))
+	return err
+}
+
+// pausedSnapshot asks the running supervisor for a snapshot.
+func pausedSnapshot(cmd *cobra.Command, home solstice.Home, name string) (solstice.Paused, error) {
+	taken, err := api.Snapshot(cmd.Context(), home.Socket(), name)
+	if errors.Is(err, api.ErrNotRunning) {
+		err = &solstice.RefusedError{Reason: "no supervisor is running", Hint: "of a stopped node, take it without --live: solstice snapshot create"}
 	}
-	return label, err
+	return taken, err
+}
+
+func takeStopped(cmd *cobra.Command, home rollback.Home, name string) error {
+	if _, err := os.Stat(home.Data()); err != nil {
+		return &solstice.RefusedError{Reason: "there is nothing to take a snapshot of: " + err.Error()}
+	}
+	label, err := upgrade.LabelStopped(home.Home, home.Settings)
+	if err != nil {
+		return err
+	}
+	if err := home.Snapshots.Sweep(nil); err != nil {
+		return err
+	}
+	progress, done := bar(cmd, "copying")
+	taken, err := home.Snapshots.Take(cmd.Context(), snapshot.ID(name, label.Height, time.Now()), label, progress)
+	done()
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	fmt.Fprintf(w, "Snapshot %s taken in %s: %s, %s, of them %s copied\n", taken.ID,
+		time.Duration(taken.Seconds*float64(time.Second)).Round(time.Millisecond), count(taken.Files, "file"), size(taken.Bytes), size(taken.NewBytes))
+	for _, link := range taken.Elsewhere {
+		fmt.Fprintf(w, "Not in it, so that it can't be restored: what lies behind %s\n", link)
+	}
+	if waiting, err := home.Snapshots.Waiting(); err == nil && len(waiting) > 0 {
+		fmt.Fprintf(w, "It lies near the data, and goes to %s while the node runs under solstice run\n", home.Snapshots.Dir)
+	}
+	return nil
 }
 
 // listed is a snapshot as JSON shows it.
