@@ -16,10 +16,10 @@ import (
 // Edit is a change of one of the chain's source files: the text Old, which must be there once, becomes New.
 type Edit struct{ File, Old, New string }
 
-// Variant returns v2 built from sources with these changes, under a name of its own: a v2 with a fault. It is kept beside the binaries
-// of the set, which come from the same sources, and built by one process at a time.
-func (s Set) Variant(ctx context.Context, name string, edits []Edit, progress io.Writer) (string, error) {
-	dir := filepath.Join(filepath.Dir(filepath.Dir(s.V2)), "v2-"+name)
+// Variant returns a version, such as v2, built from sources with these changes, under a name of its own: one with a fault, say. It is
+// kept beside the binaries of the set, which come from the same sources, and built by one process at a time.
+func (s Set) Variant(ctx context.Context, version, name string, edits []Edit, progress io.Writer) (string, error) {
+	dir := filepath.Join(filepath.Dir(filepath.Dir(s.V2)), version+"-"+name)
 	binary := filepath.Join(dir, "chaind")
 	want, err := json.Marshal(edits)
 	if err != nil {
@@ -45,8 +45,8 @@ func (s Set) Variant(ctx context.Context, name string, edits []Edit, progress io
 	if err != nil {
 		return "", fmt.Errorf("change the sources for %s: %w", name, err)
 	}
-	fmt.Fprintf(progress, "building the test chain v2, %s\n", name)
-	args := append(buildArgs("v2"), "-overlay", overlay, "-o", binary, "./cmd/chaind")
+	fmt.Fprintf(progress, "building the test chain %s, %s\n", version, name)
+	args := append(buildArgs(version), "-overlay", overlay, "-o", binary, "./cmd/chaind")
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOTMPDIR="+dir)
@@ -54,7 +54,7 @@ func (s Set) Variant(ctx context.Context, name string, edits []Edit, progress io
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the test chain v2, %s: %w\n%s", name, err, out)
+		return "", fmt.Errorf("build the test chain %s, %s: %w\n%s", version, name, err, out)
 	}
 	return binary, os.WriteFile(built, want, 0o644)
 }

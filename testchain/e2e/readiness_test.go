@@ -212,9 +212,9 @@ func (n *node) doctorNot(ctx context.Context, name, unwanted, says string) {
 
 // ask runs solstice doctor, checks that its exit code goes with what it finds and that each bad verdict says what to do, and
 // returns one check's.
-func (n *node) ask(ctx context.Context, name string) (verdict, evidence string) {
+func (n *node) ask(ctx context.Context, name string, more ...string) (verdict, evidence string) {
 	n.t.Helper()
-	out, err := n.Command(ctx, "doctor", "-o", "json").Output()
+	out, err := n.Command(ctx, append([]string{"doctor", "-o", "json"}, more...)...).Output()
 	code := 0
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -20,8 +20,9 @@ import (
 	"solstice/testchain/network"
 )
 
-// A v2 that takes memory in its migration until it is killed, and one that writes in the order of a Go map.
+// A v1 whose in-place-testnet plans the upgrade some blocks ahead, as some chains do; a v2 that takes memory in its migration until it is killed, and one that writes in the order of a Go map.
 var (
+	ahead = []binaries.Edit{{File: "app/testnet.go", Old: "Height: a.LastBlockHeight() + 1}", New: "Height: a.LastBlockHeight() + 5}"}}
 	leaky = []binaries.Edit{{
 		File: "ledger/ledger.go",
 		Old:  "\tstore := ctx.KVStore(k.entries)\n\tfor i := 0; ; i++ {\n\t\tif i == panicAt {",
@@ -77,7 +78,7 @@ func TestRehearse(t *testing.T) {
 }
 
 func testRehearse(t *testing.T, backend string) {
-	ctx, nw := layOut(t, network.Config{DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 20000})
+	ctx, nw := layOutFor(t, 9*time.Minute, network.Config{DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 20000})
 	n := home(t, nw.Nodes[0])
 	if backend == "pebbledb" {
 		n.endsBy = 2 // SDK v0.54 closes application.db twice (server/start.go), which pebble answers with a panic
@@ -110,19 +111,20 @@ func testRehearse(t *testing.T, backend string) {
 	if html := string(read(t, page)); !strings.Contains(html, "It went well") || !strings.Contains(html, got.Runs[0].AppHash[:16]) {
 		t.Errorf("the page lacks what it is about:\n%s", html)
 	}
-	n.says("rehearsed at", "doctor", "--plan", "v2")
+	n.checkDoctor("ok", "rehearsed at")
 
 	if got := n.rehearse(1, brokenV2(t, 100)); got.Outcome != "panicked" || !strings.Contains(got.Reason, "migration broken after 100 entries") {
 		t.Errorf("rehearsal of a v2 that panics = %s: %s", got.Outcome, got.Reason)
 	}
-	leaks, err := built.chain.Variant(built.ctx, "leaky", leaky, os.Stderr)
+	n.checkDoctor("warning", "another binary was rehearsed")
+	leaks, err := built.chain.Variant(built.ctx, "v2", "leaky", leaky, os.Stderr)
 	check(t, err)
 	if got := n.rehearse(1, leaks, "--memory", "400M"); got.Outcome != "memory limit" || !strings.Contains(got.Reason, "more than the 400.0 MiB that it may have") {
 		t.Errorf("rehearsal of a v2 that leaks = %s: %s", got.Outcome, got.Reason)
 	} else {
 		t.Logf("the limit was kept by %s", got.Limit.By)
 	}
-	unevenV2, err := built.chain.Variant(built.ctx, "uneven", uneven, os.Stderr)
+	unevenV2, err := built.chain.Variant(built.ctx, "v2", "uneven", uneven, os.Stderr)
 	check(t, err)
 	if got := n.rehearse(1, unevenV2, "--repeat", "2"); got.Outcome != "not deterministic" || got.Runs[0].BlockHash != got.Runs[1].BlockHash {
 		t.Errorf("rehearsal of a v2 that is not deterministic = %s: %s", got.Outcome, got.Reason)
@@ -136,6 +138,31 @@ func testRehearse(t *testing.T, backend string) {
 	start := n.start(ctx) // it is the node that it was
 	check(t, n.Node.WaitHeight(start, 8))
 	n.stop()
+}
+
+// TestRehearseHalted: where the chain plans the upgrade some blocks after the first of its in-place-testnet, the old binary comes to it and
+// halts, and each run begins there.
+func TestRehearseHalted(t *testing.T) {
+	ctx, nw := layOut(t, network.Config{BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
+	v1, err := built.chain.Variant(built.ctx, "v1", "ahead", ahead, os.Stderr)
+	check(t, err)
+	n := home(t, nw.Nodes[0])
+	n.run("init", v1)
+	nodeCtx := n.start(ctx)
+	check(t, n.Node.WaitHeight(nodeCtx, 4))
+	n.stop()
+	got := n.rehearse(0, built.chain.V2, "--from", "live", "--yes", "--repeat", "2", "--blocks", "2")
+	if got.Way != "halted" || len(got.Runs) != 2 || got.Runs[0].AppHash != got.Runs[1].AppHash || got.Runs[0].BlockHash != got.Runs[1].BlockHash {
+		t.Errorf("rehearsal = %+v, want two runs from the halt, with the same state", got)
+	}
+}
+
+// checkDoctor checks what doctor makes of the last rehearsal.
+func (n *node) checkDoctor(want, says string) {
+	n.t.Helper()
+	if verdict, evidence := n.ask(built.ctx, "rehearsal", "--plan", "v2"); verdict != want || !strings.Contains(evidence, says) {
+		n.t.Errorf("doctor: rehearsal is %s: %s; want %s, with %q in it", verdict, evidence, want, says)
+	}
 }
 
 // rehearse runs a rehearsal of v2 that ends with this code.
