@@ -249,8 +249,8 @@ func (s *Simulation) run(ctx context.Context) (*Result, error) {
 	stopWatching()
 	<-done
 	s.conclude(context.WithoutCancel(ctx), err)
+	s.warnings() // before the nodes are ended, which makes them warn, too
 	stopErr := s.stop()
-	s.warnings()
 	if ctx.Err() != nil {
 		return &s.result, context.Cause(ctx)
 	}

@@ -1,21 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"solstice"
+	"solstice/api"
 	"solstice/artifact"
 	"solstice/node"
 	"solstice/rehearse"
@@ -66,25 +65,30 @@ The exit code is 0 if all went well, 1 if not, 3 if nothing was tried.`,
 				return err
 			}
 			home := c.look()
-			o.Home, o.Version, o.Log = home.Home, ownVersion(), commandLog(cmd)
-			if o.Source, err = source(cmd, home, from, yes); err != nil {
+			if page, err = reportPath(page); err != nil {
 				return err
 			}
 			ran, code, network := rehearse.Alone()
 			if ran {
 				return exitWith(code)
 			}
-			o.Network = network
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			o.Home, o.Version, o.Log, o.Network = home.Home, ownVersion(), commandLog(cmd), network
+			if o.Source, err = source(cmd, home, from, yes); err != nil {
+				return err
+			}
+			ctx, stop := interruptible(cmd.Context())
 			defer stop()
 			result, err := rehearse.Run(ctx, o)
 			if err != nil {
-				if ctx.Err() != nil {
-					return fmt.Errorf("interrupted; the copy is removed: %w", err)
-				}
+				return interruption(ctx, err)
+			}
+			if err := publish(cmd.OutOrStdout(), result, rehearse.Document(result), page, json); err != nil {
 				return err
 			}
-			return tellRehearsal(cmd, result, json, page)
+			if !result.Passed() {
+				return exitError(solstice.ExitFailed)
+			}
+			return nil
 		},
 	}
 	asJSON = outputFlag(cmd)
@@ -126,8 +130,8 @@ func source(cmd *cobra.Command, home rollback.Home, from string, yes bool) (rehe
 		if len(ours) == 0 {
 			return rehearse.Source{}, errors.Join(&solstice.RefusedError{
 				Reason: "there is no snapshot to rehearse on",
-				Hint: "take one while the node is stopped: solstice snapshot create\n" +
-					"or rehearse on the stopped node's own state: --from live\nor on another stopped home: --from DIR",
+				Hint: "take one: solstice snapshot create, with --live if it runs under solstice\n" +
+					"or rehearse on the node's own state: --from live\nor on another stopped home: --from DIR",
 			}, fault)
 		}
 		return snapshotSource(home, ours[len(ours)-1])
@@ -167,37 +171,76 @@ func snapshotSource(home rollback.Home, one snapshot.Snapshot) (rehearse.Source,
 	if digest, err := artifact.Digest(s.Binary); err != nil || one.Digest != "" && digest != one.Digest {
 		return s, &solstice.RefusedError{
 			Reason: fmt.Sprintf("the binary that snapshot %s belongs to is not in %s any more", one.ID, s.Binary),
-			Hint:   "choose another snapshot: solstice snapshot list\nor take a new one while the node is stopped: solstice snapshot create",
+			Hint:   "choose another snapshot: solstice snapshot list\nor take a new one: solstice snapshot create, with --live if it runs under solstice",
 		}
 	}
 	return s, nil
 }
 
-// liveSource is the state of the node itself.
+// liveSource is the state of the node itself, as it is now. One that runs under solstice is stopped for a snapshot, and started again.
 func liveSource(cmd *cobra.Command, home rollback.Home, link solstice.Link, yes bool) (rehearse.Source, error) {
 	s := rehearse.Source{Label: "the state of " + home.Node, Home: home.Node, Node: home.Node, Settings: home.Settings, Dir: link.Dir, Binary: home.Binary(link.Dir)}
 	if link.Dir == "" {
 		return s, &solstice.RefusedError{Reason: "there is no current link, so which binary the state belongs to is not known", Hint: "point it at one: solstice switch NAME"}
 	}
+	status, err := api.Status(cmd.Context(), home.Socket())
+	runs := err == nil && status.Node != nil
 	if _, err := os.Stat(home.Settings.KeyFile); (err == nil || home.Settings.SignerAddress != "") && !yes {
+		cost := "while its state is copied it can't be started"
+		if runs {
+			cost = "it is stopped while its state is copied, and signs nothing"
+		}
 		return s, &solstice.RefusedError{
-			Reason: "this node can sign blocks, and while its state is copied it can't be started: a moment where files are linked or cloned, else as long as a copy takes",
+			Reason: "this node can sign blocks, and " + cost + ": a moment where files are linked or cloned, else as long as a copy takes",
 			Hint:   "if that is fine: --yes\nor rehearse on a snapshot: solstice snapshot list",
 		}
 	}
+	if runs {
+		return pausedSource(cmd, home)
+	}
 	s.Hold = func() (func(), error) {
 		release, err := hold(home.Home)
-		var refused *solstice.RefusedError
-		if errors.As(err, &refused) {
-			return nil, &solstice.RefusedError{
-				Reason: refused.Reason + "; its state can be copied only while it is stopped",
-				Hint:   "rehearse on a snapshot: solstice snapshot list\nor stop it, and start it again once the state is copied",
-			}
-		}
 		if err == nil {
 			fmt.Fprintln(cmd.ErrOrStderr(), "while the state is copied the node can't be started: a moment where files are linked or cloned")
 		}
 		return release, err
+	}
+	return s, nil
+}
+
+// forRehearsal begins the IDs of snapshots that are taken for one rehearsal and deleted once they are copied.
+const forRehearsal = "rehearsal"
+
+// pausedSource is the state of a node that runs under solstice.
+func pausedSource(cmd *cobra.Command, home rollback.Home) (s rehearse.Source, err error) {
+	left, _, _ := home.Snapshots.List() // one that can't be read is said where it matters
+	for _, one := range left {
+		if one.ByHand() && strings.HasPrefix(one.ID, forRehearsal+"-") && time.Since(one.Taken) > time.Hour {
+			if err := home.Snapshots.Delete(one); err != nil { // of a rehearsal that was killed
+				return s, err
+			}
+		}
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "the node is stopped while its state is linked or cloned, and started again")
+	taken, err := pausedSnapshot(cmd, home.Home, forRehearsal)
+	if err != nil {
+		return s, err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "it was stopped for %s\n", time.Duration(taken.Stopped).Round(time.Millisecond))
+	one, err := home.Snapshots.Find(taken.ID)
+	if err != nil {
+		return s, err
+	}
+	if s, err = snapshotSource(home, one); err != nil {
+		return s, errors.Join(err, home.Snapshots.Delete(one))
+	}
+	s.Label = "the state of " + home.Node
+	s.Hold = func() (func(), error) {
+		return func() {
+			if err := home.Snapshots.Delete(one); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "the snapshot that was taken for it can't be deleted: %v\n", err)
+			}
+		}, nil
 	}
 	return s, nil
 }
@@ -219,30 +262,6 @@ func stoppedSource(home rollback.Home, link solstice.Link, dir string) (rehearse
 	}
 	s.Hold = func() (func(), error) { return func() {}, (snapshot.Store{Home: other}).InUse() }
 	return s, nil
-}
-
-// tellRehearsal prints a rehearsal, and writes its page.
-func tellRehearsal(cmd *cobra.Command, r solstice.Rehearsal, asJSON bool, page string) error {
-	d := rehearse.Document(r)
-	if page != "" {
-		var html bytes.Buffer
-		if err := d.HTML(&html); err != nil {
-			return err
-		}
-		if err := os.WriteFile(page, html.Bytes(), 0o644); err != nil {
-			return err
-		}
-	}
-	var err error
-	if asJSON {
-		err = printJSON(cmd.OutOrStdout(), r)
-	} else {
-		err = d.Text(cmd.OutOrStdout())
-	}
-	if err == nil && !r.Passed() {
-		return exitError(solstice.ExitFailed)
-	}
-	return err
 }
 
 var sizeText = regexp.MustCompile(`^(\d+)([KMGT]?)(?:i?B)?$`)
