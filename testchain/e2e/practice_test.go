@@ -93,3 +93,26 @@ func TestPractice(t *testing.T) {
 		}
 	}
 }
+
+// TestPracticeOperator runs what docs/practice.md tells an operator.
+func TestPracticeOperator(t *testing.T) {
+	t.Parallel()
+	p := newPractice(t, "For an operator")
+	for _, command := range p.commands {
+		out := p.run(command)
+		for part, want := range map[string]string{
+			"rehearse --plan v2 --binary ./chaind-v2 --report": "It went well: plan v2 was carried out at height",
+			"doctor": "ok       rehearsal    rehearsed at ",
+		} {
+			if strings.Contains(command, part) && !strings.Contains(out, want) {
+				t.Errorf("%s doesn't say %q:\n%s", command, want, out)
+			}
+		}
+	}
+	for file, want := range map[string]string{"rehearsal.html": "It went well", "rehearsal.json": `"outcome": "passed"`} {
+		content, err := os.ReadFile(filepath.Join(p.dir, file))
+		if err != nil || !bytes.Contains(content, []byte(want)) {
+			t.Errorf("%s lacks %q: %v", file, want, err)
+		}
+	}
+}

@@ -88,7 +88,18 @@ func testRehearse(t *testing.T, backend string) {
 	nodeCtx := n.start(ctx)
 	check(t, n.Node.WaitHeight(nodeCtx, 5))
 	n.fails(3, "there is no snapshot to rehearse on", "rehearse", "--plan", "v2", "--binary", built.chain.V2)
-	n.fails(3, "its state can be copied only while it is stopped", "rehearse", "--plan", "v2", "--binary", built.chain.V2, "--from", "live", "--yes")
+	n.fails(3, "it is stopped while its state is copied, and signs nothing", "rehearse", "--plan", "v2", "--binary", built.chain.V2, "--from", "live")
+	if backend == "goleveldb" {
+		if got := n.rehearse(0, built.chain.V2, "--from", "live", "--yes"); got.Height < 6 {
+			t.Errorf("rehearsal on the state of the running node = %+v", got)
+		}
+		if left, err := n.Snapshots(ctx); err != nil || len(left) > 0 {
+			t.Errorf("snapshots are left: %+v, %v", left, err)
+		}
+		height, err := n.Node.AppHeight(nodeCtx)
+		check(t, err)
+		check(t, n.Node.WaitHeight(nodeCtx, height+2)) // under the same solstice
+	}
 	n.stop()
 	n.fails(3, "this node can sign blocks", "rehearse", "--plan", "v2", "--binary", built.chain.V2, "--from", "live")
 	n.run("snapshot", "create")
