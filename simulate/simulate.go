@@ -100,13 +100,14 @@ func Run(ctx context.Context, config Config, screen Screen) (*Result, error) {
 	}
 	defer lock.Close()
 	began := time.Now()
+	screen.Say("laying out %s of %s in %s", s.describe(), s.chains[0].Name, config.Dir)
 	if err := s.layOut(ctx, (*Simulation).here, (*Simulation).placeGenesis); err != nil {
 		return nil, err
 	}
 	if err := s.writeScript(); err != nil {
 		return nil, err
 	}
-	screen.Say("laid out %s of %s in %s", s.describe(), s.chains[0].Name, took(time.Since(began)))
+	screen.Say("laid out in %s", took(time.Since(began)))
 	return s.run(ctx)
 }
 
