@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -91,6 +92,25 @@ func Sweep(home solstice.Home, places []string) (removed []string, err error) {
 		}
 	}
 	return removed, err
+}
+
+// SweepNear is Sweep for the folders in which rehearsals on the home's own state lie.
+func SweepNear(home solstice.Home) (removed []string, err error) {
+	return Sweep(home, near(home, home.Node))
+}
+
+// near are the folders in which a rehearsal of a home may lie, on a state that is in another folder perhaps, the preferred one first.
+func near(home solstice.Home, source string) (places []string) {
+	folders := []string{home.Dir, source}
+	if data, err := filepath.EvalSymlinks(filepath.Join(source, "data")); err == nil {
+		folders = append(folders, filepath.Dir(data), data)
+	}
+	for _, folder := range folders {
+		if real, err := filepath.EvalSymlinks(folder); err == nil && !slices.Contains(places, real) {
+			places = append(places, real)
+		}
+	}
+	return places
 }
 
 // killIn kills the processes whose program or working directory lies in a folder, or whose home it is, and waits for their end.

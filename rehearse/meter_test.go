@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"solstice"
 )
 
 // TestMeter: what a process has used that the measured one has started is seen, and the measured one itself is not.
@@ -57,5 +59,29 @@ func TestWords(t *testing.T) {
 	}
 	if got, want := reasonIn(`10:03PM ERR CONSENSUS FAILURE!!! err="it is broken" module=consensus stack=x`), "it is broken"; got != want {
 		t.Errorf("reason = %q, want %q", got, want)
+	}
+}
+
+// TestIdle: a node that makes blocks, works on the processor, or on the disk, does not hang.
+func TestIdle(t *testing.T) {
+	busy := solstice.Usage{CPU: solstice.Seconds(time.Minute)}
+	for _, tt := range []struct {
+		name   string
+		height int64
+		used   solstice.Usage
+		want   bool
+	}{
+		{"hangs", 7, solstice.Usage{CPU: solstice.Seconds(time.Second)}, true},
+		{"makes-blocks", 8, solstice.Usage{}, false},
+		{"computes", 7, busy, false},
+		{"writes", 7, solstice.Usage{Written: 1 << 30}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			at := time.Unix(0, 0)
+			i := idle{at, 7, solstice.Usage{}}
+			if got := i.over(at.Add(idleLimit+time.Second), tt.height, tt.used); got != tt.want {
+				t.Errorf("over = %v, want %v", got, tt.want)
+			}
+		})
 	}
 }

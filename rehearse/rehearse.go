@@ -167,36 +167,24 @@ func (r *rehearsal) look(ctx context.Context) (place string, err error) {
 	return places[0], nil
 }
 
-// placesOf are the folders in which rehearsals of a home lie: beside what is copied, as files have names on their own filesystem only.
-// The first one is for the next.
+// placesOf are the folders in which rehearsals of a home lie: files have names on their own filesystem only. The first one is for the next.
 func placesOf(home solstice.Home, source string) ([]string, error) {
 	data, err := filepath.EvalSymlinks(filepath.Join(source, "data"))
 	if err != nil {
 		return nil, &solstice.RefusedError{Reason: fmt.Sprintf("there is no state to copy: %v", err), Hint: "see what there is: solstice snapshot list"}
 	}
-	tables, err := snapshot.Sample(data)
+	sample, err := snapshot.Sample(data)
 	if err != nil {
 		return nil, err
 	}
-	var places []string
-	first := ""
-	for _, place := range []string{home.Dir, source, filepath.Dir(data), data} {
-		real, err := filepath.EvalSymlinks(place)
-		if err != nil {
-			continue
+	places := near(home, source)
+	for i, place := range places {
+		if sample == "" || snapshot.Reaches(sample, filepath.Join(place, mark(home)+"probe")) {
+			places[0], places[i] = places[i], places[0]
+			break
 		}
-		if first == "" && (tables == "" || snapshot.Reaches(tables, filepath.Join(real, mark(home)+"probe"))) {
-			first = real
-		}
-		places = append(places, real)
 	}
-	if len(places) == 0 {
-		return nil, fmt.Errorf("no folder for a rehearsal: %s", home.Dir)
-	}
-	if first == "" {
-		first = places[0]
-	}
-	return append([]string{first}, places...), nil
+	return places, nil
 }
 
 // leave removes the folder, or leaves it to the operator.

@@ -37,6 +37,28 @@ type pass struct {
 	ownAt   int64     // bytes of the node's own on the disk, at the start
 	disk    time.Time // when that is looked at again
 	stuck   time.Time // since when the node has said that it gave up
+	idle    idle
+}
+
+// idle tells a node that hangs from one that works: it uses less than a twentieth of a processor, and hardly the disk.
+type idle struct {
+	since  time.Time
+	height int64
+	used   solstice.Usage
+}
+
+const (
+	idleLimit = 10 * time.Minute
+	idleBytes = 16 << 20
+)
+
+// over says whether the node has done nothing for so long that it never will.
+func (i *idle) over(now time.Time, height int64, u solstice.Usage) bool {
+	busy := time.Duration(u.CPU-i.used.CPU) > idleLimit/20 || u.Read+u.Written-i.used.Read-i.used.Written > idleBytes
+	if i.since.IsZero() || height > i.height || busy {
+		*i = idle{now, height, u}
+	}
+	return now.Sub(i.since) > idleLimit
 }
 
 // run carries the upgrade out once. The error is for what keeps it from being tried at all, and for the end of ctx; what the new binary does is in the
@@ -133,6 +155,7 @@ func (p *pass) watch(ctx context.Context) (outcome solstice.RehearsalOutcome, re
 	defer ticker.Stop()
 	states, stop := p.ask(ctx)
 	defer stop()
+	var reached int64
 	for {
 		select {
 		case <-ctx.Done():
@@ -142,6 +165,7 @@ func (p *pass) watch(ctx context.Context) (outcome solstice.RehearsalOutcome, re
 			p.look()
 			return p.ended()
 		case state := <-states:
+			reached = state.Height
 			if state.Height >= height && p.run.FirstBlock == 0 {
 				p.first(state)
 			}
@@ -160,6 +184,9 @@ func (p *pass) watch(ctx context.Context) (outcome solstice.RehearsalOutcome, re
 			}
 			if err := p.lookAtDisk(); err != nil {
 				return solstice.RehearsalDisk, err.Error(), p.process.Kill()
+			}
+			if p.idle.over(time.Now(), reached, p.meter.usage()) {
+				return solstice.RehearsalFailed, fmt.Sprintf("the new binary runs, and has made no block and done nothing for %v, %s", idleLimit, p.when()), nil
 			}
 			if p.said.panicked != "" && p.stuck.IsZero() {
 				p.stuck = time.Now()

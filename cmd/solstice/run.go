@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"solstice/artifact"
 	"solstice/internal/child"
 	"solstice/node"
+	"solstice/rehearse"
 	"solstice/rollback"
 	"solstice/supervisor"
 	"solstice/upgrade"
@@ -138,6 +140,7 @@ func supervise(c *Config, args []string) error {
 	if c.Grace == 0 {
 		log.Warn("DAEMON_SHUTDOWN_GRACE is 0: at an upgrade the node is killed at once and may have to replay its last blocks", "origin", c.origins["DAEMON_SHUTDOWN_GRACE"])
 	}
+	go sweepRehearsals(home, log)
 	settings := node.ReadSettings(home, args, os.Getenv)
 	s := &supervisor.Supervisor{
 		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals,
@@ -160,6 +163,17 @@ func supervise(c *Config, args []string) error {
 		return exitError(code)
 	}
 	return nil
+}
+
+// sweepRehearsals removes what rehearsals have left that were cut off. The node does not wait for that.
+func sweepRehearsals(home solstice.Home, log *slog.Logger) {
+	removed, err := rehearse.SweepNear(home)
+	for _, path := range removed {
+		log.Info("removed what a rehearsal that was cut off had left", "path", path)
+	}
+	if err != nil {
+		log.Warn("what a rehearsal has left can't be removed", "err", err)
+	}
 }
 
 // trusted are the paths outside of the home's layout that decide what is executed: the configuration, the script, the keys that
