@@ -12,12 +12,16 @@ import (
 // Document tells a rehearsal to people.
 func Document(r solstice.Rehearsal) report.Document {
 	d := report.Document{Title: "Rehearsal of " + r.Plan, Passed: r.Passed(), Verdict: verdict(r), Notes: r.Notes}
-	d.Facts.Add("plan", "%s at height %d", r.Plan, r.Height)
+	if r.Height > 0 {
+		d.Facts.Add("plan", "%s at height %d", r.Plan, r.Height)
+	}
 	d.Facts.Add("state", "%s: %d files, %s, copied in %s: %d linked, %d cloned, %d copied (%s)", r.From, r.Copied.Files, amount(r.Copied.Bytes),
 		report.Took(time.Duration(r.Copied.Seconds*float64(time.Second))), r.Copied.Linked, r.Copied.Cloned, r.Copied.Copied, amount(r.Copied.New))
 	d.Facts.Add("old binary", "%s %s, %.19s…", r.Old.Path, r.Old.Version, r.Old.Digest)
 	d.Facts.Add("new binary", "%s %s, %.19s…", r.New.Path, r.New.Version, r.New.Digest)
-	d.Facts.Add("way", "%s", ways[r.Way])
+	if r.Way != "" {
+		d.Facts.Add("way", "%s", ways[r.Way])
+	}
 	d.Facts.Add("network", "%s", r.Network)
 	if r.Limit.Bytes > 0 {
 		d.Facts.Add("memory limit", "%s, kept by %s", amount(r.Limit.Bytes), r.Limit.By)
@@ -29,10 +33,12 @@ func Document(r solstice.Rehearsal) report.Document {
 	if r.Kept != "" {
 		d.Facts.Add("kept", "%s", r.Kept)
 	}
-	d.Tables = append(d.Tables, runsTable(r), usageTable(r))
+	if len(r.Runs) > 0 {
+		d.Tables = append(d.Tables, runsTable(r), usageTable(r))
+	}
 	for i, run := range r.Runs {
 		if run.Errors > 0 {
-			d.Notes = append(d.Notes, fmt.Sprintf("run %d: %d log lines of level error, such as: %s", i+1, run.Errors, run.ErrorLines[0]))
+			d.Notes = append(d.Notes, fmt.Sprintf("run %d: %s of level error, such as: %s", i+1, count(int64(run.Errors), "log line"), run.ErrorLines[0]))
 		}
 	}
 	if len(r.Said) > 0 {
@@ -121,11 +127,19 @@ func timeline(r solstice.Rehearsal) report.Timeline {
 		add(at.Add(ours), report.Solstice, "upgrade")
 		if run.FirstBlock > 0 {
 			add(at.Add(time.Duration(run.FirstBlock)), report.Migration, r.Plan)
-			add(end, report.Running, fmt.Sprintf("%d blocks", run.Blocks))
+			add(end, report.Running, count(run.Blocks, "block"))
 		} else {
 			add(end, report.Migration, strings.ToUpper(string(run.Outcome)))
 		}
 		t.Lanes = append(t.Lanes, lane)
 	}
 	return t
+}
+
+// count is a number with its noun.
+func count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

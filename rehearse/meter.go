@@ -18,7 +18,13 @@ type meter struct {
 	root int
 	seen map[string]used // by number and start, as numbers are used again
 	peak int64
+
+	below   []int     // the descendants
+	scanned time.Time // when they were looked for
 }
+
+// scanEvery is how often descendants are looked for among all processes: that takes more than reading what a few of them use.
+const scanEvery = 500 * time.Millisecond
 
 // used is what one process has used so far.
 type used struct {
@@ -31,7 +37,14 @@ func newMeter(root int) *meter { return &meter{root: root, seen: map[string]used
 
 // look reads what runs now, and returns its resident memory and its processes.
 func (m *meter) look() (resident int64, pids []int) {
-	for _, p := range descendants(m.root) {
+	if time.Since(m.scanned) > scanEvery {
+		m.below, m.scanned = descendants(m.root), time.Now()
+	}
+	for _, pid := range m.below {
+		p, running := readStat(pid)
+		if !running {
+			continue
+		}
 		u := used{ticks: p.ticks}
 		status := fields(fmt.Sprintf("/proc/%d/status", p.pid))
 		u.peak = status["VmHWM"] << 10
@@ -70,7 +83,7 @@ type stat struct {
 }
 
 // descendants are the processes below one, those that have ended and are not reaped left out.
-func descendants(root int) (below []stat) {
+func descendants(root int) (below []int) {
 	children := map[int][]stat{}
 	for _, pid := range processes() {
 		if s, ok := readStat(pid); ok {
@@ -79,7 +92,7 @@ func descendants(root int) (below []stat) {
 	}
 	for next := []int{root}; len(next) > 0; next = next[1:] {
 		for _, s := range children[next[0]] {
-			below = append(below, s)
+			below = append(below, s.pid)
 			next = append(next, s.pid)
 		}
 	}

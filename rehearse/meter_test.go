@@ -16,8 +16,8 @@ func TestMeter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		for _, s := range descendants(cmd.Process.Pid) {
-			_ = exec.Command("kill", "-KILL", strconv.Itoa(s.pid)).Run()
+		for _, pid := range descendants(cmd.Process.Pid) {
+			_ = exec.Command("kill", "-KILL", strconv.Itoa(pid)).Run()
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()

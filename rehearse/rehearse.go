@@ -65,6 +65,8 @@ type rehearsal struct {
 	operator string // the argument of in-place-testnet
 	state    []byte // the sign state with which the first block is made again; nil in the first run
 	ran      int    // nodes so far
+
+	lookAgain time.Time // at the disk
 }
 
 // Ways in which the plan's height is come to.
@@ -93,7 +95,11 @@ func Run(ctx context.Context, o Options) (result solstice.Rehearsal, err error) 
 	if o.Memory > 0 {
 		r.result.Limit = solstice.MemoryLimit{Bytes: o.Memory, By: r.limiter.by}
 	}
-	if err := r.prepare(ctx); err != nil {
+	var full diskError
+	switch err := r.prepare(ctx); {
+	case errors.As(err, &full):
+		r.result.Outcome, r.result.Reason = solstice.RehearsalDisk, full.Error()
+	case err != nil:
 		return r.result, err
 	}
 	for i := range o.Repeat {
@@ -214,7 +220,7 @@ func (r *rehearsal) judge() {
 		return
 	}
 	first := r.result.Runs[0]
-	r.result.Reason = fmt.Sprintf("plan %s was carried out at height %d, and %d blocks followed", r.result.Plan, r.result.Height, first.Blocks)
+	r.result.Reason = fmt.Sprintf("plan %s was carried out at height %d, and %s followed", r.result.Plan, r.result.Height, count(first.Blocks, "block"))
 	if r.result.Way == wayReplay {
 		r.result.Reason = fmt.Sprintf("plan %s was carried out at height %d; without %s no block follows here", r.result.Plan, r.result.Height, testnetCommand)
 	}

@@ -92,7 +92,7 @@ func (r *rehearsal) run(ctx context.Context, i int) (solstice.RehearsalRun, erro
 	if err == nil && outcome == solstice.RehearsalPassed {
 		err = p.compare(ctx, i)
 	}
-	p.note(ctx)
+	p.note(ctx, outcome == solstice.RehearsalPassed)
 	p.run.Errors, p.run.ErrorLines = p.said.errors, p.said.lines // what it says at its end is not looked at
 	stopErr := p.process.Kill()                                  // what it has is thrown away
 	if p.run.After == 0 {
@@ -256,43 +256,48 @@ func (p *pass) grown() {
 	}
 }
 
-// lookAtDisk is an error if the rehearsal may not go on for want of room. It takes no more than a tenth of the time.
+// lookAtDisk is an error if the rehearsal may not go on for want of room.
 func (p *pass) lookAtDisk() error {
-	if time.Now().Before(p.disk) {
-		return nil
-	}
-	start := time.Now()
-	if p.run.FirstBlock == 0 {
+	if start := time.Now(); start.After(p.disk) && p.run.FirstBlock == 0 {
 		p.grown()
+		p.disk = time.Now().Add(pause(start))
 	}
-	err := p.r.diskLeft()
-	p.disk = time.Now().Add(max(diskEvery, 10*time.Since(start)))
-	return err
+	return p.r.diskLeft()
 }
+
+// pause is how long the disk is not looked at again after a look that began then: looking takes a tenth of the time at most.
+func pause(begun time.Time) time.Duration { return max(diskEvery, 10*time.Since(begun)) }
 
 // leastFree is what a rehearsal leaves free on the disk in any case: a node works there.
 const leastFree = 256 << 20
 
-// diskLeft is an error if the rehearsal has taken all that it may.
+// diskError says that a rehearsal has taken all that it may.
+type diskError string
+
+func (e diskError) Error() string { return string(e) }
+
+// diskLeft is a diskError if the rehearsal has taken all that it may. It is asked often, and looks now and then.
 func (r *rehearsal) diskLeft() error {
+	start := time.Now()
+	if start.Before(r.lookAgain) {
+		return nil
+	}
+	defer func() { r.lookAgain = time.Now().Add(pause(start)) }()
 	free, err := snapshot.FreeSpace(r.folder.path)
 	if err != nil {
 		return err
 	}
 	if free < leastFree {
-		return fmt.Errorf("the disk has %d MiB free, and a rehearsal leaves %d MiB to the node", free>>20, leastFree>>20)
+		return diskError(fmt.Sprintf("the disk has %s free, and a rehearsal leaves %s to the node", amount(free), amount(leastFree)))
 	}
 	if r.MaxDisk == 0 {
 		return nil
 	}
 	own, err := snapshot.Own(r.folder.path, r.cloned)
-	if err != nil {
-		return err
+	if err == nil && own > r.MaxDisk {
+		err = diskError(fmt.Sprintf("the rehearsal has taken %s on the disk, and may take %s", amount(own), amount(r.MaxDisk)))
 	}
-	if own > r.MaxDisk {
-		return fmt.Errorf("it has taken %s on the disk, and may take %s", amount(own), amount(r.MaxDisk))
-	}
-	return nil
+	return err
 }
 
 // ended says why a node that ended by itself did.
@@ -361,17 +366,24 @@ func (p *pass) compare(ctx context.Context, i int) error {
 	return nil
 }
 
-// note takes over what solstice says of the upgrade.
-func (p *pass) note(ctx context.Context) {
-	status, err := p.n.Status(ctx)
-	if err != nil {
-		return
-	}
-	for _, u := range status.Upgrades {
-		if u.Name == p.r.Plan {
-			p.run.Standing = u.Standing
+// note takes over what solstice says of the upgrade. It hears of the last block a moment after us.
+func (p *pass) note(ctx context.Context, passed bool) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_ = localnet.Poll(ctx, func() (bool, error) {
+		status, err := p.n.Status(ctx)
+		if err != nil {
+			return false, err // it has ended
 		}
-	}
+		confirmed := false
+		for _, u := range status.Upgrades {
+			if u.Name == p.r.Plan {
+				p.run.Standing = u.Standing
+				confirmed = !u.Confirmed.IsZero()
+			}
+		}
+		return confirmed || !passed || p.r.result.Way == wayReplay, nil
+	})
 }
 
 // amount is a number of bytes for people.

@@ -50,6 +50,9 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 		Seconds: time.Since(start).Seconds(),
 	}
 	r.Log.Info("state copied", "from", r.Source.Label, "files", copied.Files, "bytes", copied.Bytes, "of them copied", copied.NewBytes, "elapsed", time.Since(start).Round(time.Millisecond))
+	if err := r.diskLeft(); err != nil {
+		return err
+	}
 	if r.keys, err = newKeys(); err != nil {
 		return err
 	}
@@ -118,10 +121,13 @@ func (r *rehearsal) halt(ctx context.Context) error {
 			return err
 		}
 		plan, committed, err := r.haltOld(ctx, n)
-		if ctx.Err() != nil {
+		var full diskError
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if err != nil {
+		case errors.As(err, &full):
+			return err
+		case err != nil:
 			failed = errors.Join(failed, fmt.Errorf("as operator %s: %w", operator, err))
 			if err := removeAll(n.Home); err != nil {
 				return err

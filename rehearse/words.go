@@ -63,6 +63,7 @@ func (w *words) line(line string) {
 	if strings.TrimSpace(line) == "" {
 		return
 	}
+	line, _, _ = strings.Cut(line, ` stack="`) // it is for the chain's developers, and in the log that --keep leaves
 	if len(line) > longest {
 		line = strings.ToValidUTF8(line[:longest], "") + " …"
 	}
