@@ -140,10 +140,12 @@ func testRehearse(t *testing.T, backend string) {
 	if got := n.rehearse(1, unevenV2, "--repeat", "2"); got.Outcome != "not deterministic" || got.Runs[0].BlockHash != got.Runs[1].BlockHash {
 		t.Errorf("rehearsal of a v2 that is not deterministic = %s: %s", got.Outcome, got.Reason)
 	}
-	if got := n.rehearse(1, built.chain.V2, "--max-disk", "100K"); got.Outcome != "disk limit" {
-		t.Errorf("rehearsal with no room = %s: %s", got.Outcome, got.Reason)
+	if backend == "goleveldb" { // what follows does not depend on it
+		if got := n.rehearse(1, built.chain.V2, "--max-disk", "100K"); got.Outcome != "disk limit" {
+			t.Errorf("rehearsal with no room = %s: %s", got.Outcome, got.Reason)
+		}
+		n.rehearseCut(ctx)
 	}
-	n.rehearseCut(ctx)
 
 	n.checkUntouched(before, files)
 	start := n.start(ctx) // it is the node that it was
