@@ -15,8 +15,8 @@ import (
 	"solstice/artifact"
 )
 
-// version is set by the linker for a release.
-var version = ""
+// What the linker sets for a release: the version, the commit that it is built from, and the commit's time.
+var version, commit, date string
 
 func main() { os.Exit(run()) }
 
@@ -94,7 +94,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), switchCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
-		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath),
+		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(),
 	)
 	return root
 }
@@ -133,4 +133,22 @@ func ownVersion() string {
 		return info.Main.Version
 	}
 	return "(devel)"
+}
+
+// origin is the commit that this program is built from, and the commit's time. Without either it is not known.
+func origin() (revision, when string) {
+	if commit != "" {
+		return commit, date
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				revision = s.Value
+			case "vcs.time":
+				when = s.Value
+			}
+		}
+	}
+	return revision, when
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,14 +13,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice"
+	"solstice/api"
 )
 
 func statusCommand(configPath *string) *cobra.Command {
 	var asJSON func() (bool, error)
+	var check string
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what runs, how far it is, what is pending, and the last upgrades",
-		Args:  usage(cobra.NoArgs),
+		Long: `Show what runs, how far it is, what is pending, and the last upgrades.
+
+With --check it answers a container's or an orchestrator's question with a sentence: exit code 0 is yes, 1 is no.
+
+  status --check          alive: a supervisor answers. It is alive while it upgrades, while the node migrates, and while
+                          it waits for a binary: a restart would help none of these.
+  status --check=ready    ready: also the node runs and tells its height, no upgrade is under way, and nothing waits for
+                          you. Whether it has caught up with its chain is not asked.`,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			json, err := asJSON()
 			if err != nil {
@@ -27,6 +39,9 @@ func statusCommand(configPath *string) *cobra.Command {
 			c, err := loadChecked(*configPath)
 			if err != nil {
 				return err
+			}
+			if check != "" {
+				return checkStatus(cmd, c.home(nil), check)
 			}
 			status, err := homeStatus(cmd.Context(), c.home(nil))
 			if err != nil {
@@ -39,7 +54,58 @@ func statusCommand(configPath *string) *cobra.Command {
 		},
 	}
 	asJSON = outputFlag(cmd)
+	cmd.Flags().StringVar(&check, "check", "", "say in a sentence whether it is `alive` or ready: exit code 0 or 1")
+	cmd.Flags().Lookup("check").NoOptDefVal = "alive"
 	return cmd
+}
+
+// checkPatience is how long a supervisor may take to answer before it counts as dead. Orchestrators wait less than they say.
+const checkPatience = 5 * time.Second
+
+// checkStatus tells whether the home's supervisor is alive, or ready.
+func checkStatus(cmd *cobra.Command, home solstice.Home, check string) error {
+	fault := map[string]func(solstice.Status) string{"alive": func(solstice.Status) string { return "" }, "ready": notReady}[check]
+	if fault == nil {
+		return refuseUsage(cmd, fmt.Errorf("--check is alive or ready, not %q", check))
+	}
+	if cmd.Flags().Changed("output") {
+		return refuseUsage(cmd, errors.New("--check answers with a sentence: --output is not for it"))
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), checkPatience)
+	defer cancel()
+	s, err := api.Status(ctx, home.Socket())
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("not alive: the supervisor did not answer within %v", checkPatience)
+	case err != nil:
+		return fmt.Errorf("not alive: %w", err)
+	}
+	if fault := fault(s); fault != "" {
+		return errors.New("not ready: " + fault)
+	}
+	text := check + ": " + s.Supervisor.State
+	if s.Height != nil {
+		text += fmt.Sprintf(", height %d", s.Height.Committed)
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+	return err
+}
+
+// notReady is why a supervised node can't be used now, or empty.
+func notReady(s solstice.Status) string {
+	switch {
+	case s.Doing != nil:
+		return fmt.Sprintf("the upgrade to %s at height %d is under way: %s", s.Doing.Name, s.Doing.Height, s.Doing.Step)
+	case s.Waiting != "":
+		return s.Waiting
+	case s.Node == nil:
+		return "no node is running: solstice is " + s.Supervisor.State
+	case s.Supervisor.State != "running":
+		return "solstice is " + s.Supervisor.State
+	case s.Height == nil || s.Height.Source != "node":
+		return "the node does not tell its height: it starts, migrates or does not answer"
+	}
+	return ""
 }
 
 // shownUpgrades is how many of the last upgrades people are shown. JSON has all.

@@ -27,7 +27,7 @@ func versionCommand(configPath *string) *cobra.Command {
 				return printVersions(cmd, nil)
 			}
 			if !asJSON {
-				fmt.Fprintln(cmd.OutOrStdout(), "solstice version:", ownVersion())
+				fmt.Fprintln(cmd.OutOrStdout(), "solstice version:", describeVersion())
 			}
 			if only {
 				return nil
@@ -51,13 +51,25 @@ func versionCommand(configPath *string) *cobra.Command {
 	return cmd
 }
 
+// describeVersion is the version, and where it comes from if that is known. The version is its first word: scripts cut it out.
+func describeVersion() string {
+	revision, when := origin()
+	if revision == "" {
+		return ownVersion()
+	}
+	return fmt.Sprintf("%s (commit %.12s of %s)", ownVersion(), revision, when)
+}
+
 // printVersions prints one JSON document with Cosmovisor's keys and ours.
 func printVersions(cmd *cobra.Command, app json.RawMessage) error {
+	revision, when := origin()
 	return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
 		Cosmovisor string          `json:"cosmovisor_version"`
 		Solstice   string          `json:"solstice_version"`
+		Commit     string          `json:"solstice_commit,omitempty"`
+		Date       string          `json:"solstice_date,omitempty"` // of the commit
 		App        json.RawMessage `json:"app_version,omitempty"`
-	}{ownVersion(), ownVersion(), app})
+	}{ownVersion(), ownVersion(), revision, when, app})
 }
 
 // appVersion asks the node's binary. Old ones print to stderr.
