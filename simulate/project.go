@@ -263,7 +263,8 @@ func (s *Simulation) compose() string {
 		for _, variable := range m.Environ {
 			fmt.Fprintf(&text, "      - %s\n", word(strings.ReplaceAll(variable, "$", "$$")))
 		}
-		fmt.Fprintf(&text, "    restart: unless-stopped\n    stop_grace_period: 2m # longer than DAEMON_SHUTDOWN_GRACE\n    volumes:\n      - %s:%s\n    networks:\n", m.Name, home)
+		fmt.Fprintf(&text, "    restart: unless-stopped\n    stop_grace_period: 2m # longer than DAEMON_SHUTDOWN_GRACE\n    healthcheck:\n      test: %s\n    volumes:\n      - %s:%s\n    networks:\n",
+			word([]string{"CMD", projectBin, "status", "--check"}), m.Name, home)
 		for _, n := range s.networks(m) {
 			fmt.Fprintf(&text, "      %s:\n        ipv4_address: %s\n", networkName(s, n), s.ip(m, n))
 		}

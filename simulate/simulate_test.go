@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"solstice"
 	"solstice/localnet"
@@ -158,6 +161,32 @@ func TestDials(t *testing.T) {
 	const want = "validator0>sentry0-0 sentry0-0>validator0 sentry0-0>sentry1-0 validator1>sentry1-0 sentry1-0>sentry0-0 sentry1-0>validator1"
 	if got := strings.Join(pairs, " "); got != want {
 		t.Errorf("dialled: %s, want %s", got, want)
+	}
+}
+
+// TestCompose: each node of a project has its home in a volume, time to stop, and a health check that a migration does not fail.
+func TestCompose(t *testing.T) {
+	s := Simulation{config: Config{Validators: 2, Sentries: 1}}
+	s.enlist()
+	var project struct {
+		Services map[string]struct {
+			Command     []string
+			Volumes     []string
+			Grace       time.Duration `yaml:"stop_grace_period"`
+			Healthcheck struct{ Test []string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte(s.compose()), &project); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range s.members {
+		got := project.Services[m.Name]
+		if want := []string{"CMD", "/usr/local/bin/solstice", "status", "--check"}; !slices.Equal(got.Healthcheck.Test, want) {
+			t.Errorf("%s has the health check %q, want %q", m.Name, got.Healthcheck.Test, want)
+		}
+		if want := m.Name + ":/homes/" + m.Name; !slices.Contains(got.Volumes, want) || got.Grace <= time.Minute {
+			t.Errorf("%s has the volumes %q and %v to stop, want %s and more than a minute", m.Name, got.Volumes, got.Grace, want)
+		}
 	}
 }
 
