@@ -2,12 +2,13 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 STATICCHECK := bin/staticcheck-0.8.2
+NFPM := bin/nfpm-2.45.2
 # The flags that the test chain is built with: with others the whole SDK would be compiled once more.
 AS_BUILT := env CGO_ENABLED=0 GOFLAGS='-trimpath -tags=pebbledb'
 # Each step says how long it took.
 STEP = @step() { echo "== $$1"; shift; start=$$(date +%s); "$$@" || exit 1; echo "== done in $$(($$(date +%s) - start)) s"; }; step
 
-.PHONY: build demo chain test check unit e2e chaos bench clean
+.PHONY: build demo chain dist test check unit packages e2e chaos bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/solstice ./cmd/solstice
@@ -21,8 +22,12 @@ demo: build chain
 chain:
 	@cd testchain && go run ./cmd/build-chain -link ../bin >/dev/null
 
+# What a release consists of, in bin/dist: docs/packages.md. Each step says how long it took.
+dist: $(NFPM)
+	@go run ./cmd/dist -nfpm $(NFPM) -o bin/dist
+
 # Everything that CI runs.
-test: check unit e2e
+test: check unit packages e2e
 
 # Format, vet on every platform, staticcheck, in all modules.
 check: $(STATICCHECK)
@@ -36,6 +41,11 @@ check: $(STATICCHECK)
 # Units and scripts, under the race detector.
 unit:
 	$(STEP) "unit and script tests" go test -race -timeout 5m ./...
+
+# A release is built, built again elsewhere from nothing, installed, used, removed, and run in a container.
+packages: $(NFPM)
+	$(STEP) "build a release" $(MAKE) --no-print-directory dist
+	$(STEP) "test the release" go test -count=1 -v -timeout 10m ./cmd/dist -dist $(CURDIR)/bin/dist
 
 # Real chains. The first build of the test chain takes minutes; it is kept in the user's cache.
 e2e:
@@ -55,6 +65,9 @@ bench:
 
 $(STATICCHECK):
 	$(STEP) "install staticcheck" sh -c 'GOBIN=$(CURDIR)/bin/tmp go install honnef.co/go/tools/cmd/staticcheck@v0.8.2 && mv bin/tmp/staticcheck $@ && rmdir bin/tmp'
+
+$(NFPM):
+	$(STEP) "install nfpm" sh -c 'GOBIN=$(CURDIR)/bin/tmp go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2 && mv bin/tmp/nfpm $@ && rmdir bin/tmp'
 
 clean:
 	rm -rf bin

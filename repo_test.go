@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"solstice/readiness"},
 	{"solstice/supervisor", "solstice/localnet", "solstice/report"},
 	{"solstice/simulate", "solstice/rehearse"},
-	{"solstice/cmd/solstice", "solstice/internal/testnode/noded"},
+	{"solstice/cmd/solstice", "solstice/cmd/dist", "solstice/internal/testnode/noded"},
 	{"solstice/chaos"},
 }
 
