@@ -51,7 +51,7 @@ packages: $(NFPM)
 e2e:
 	$(STEP) "build the test chain" sh -c 'cd testchain && go run ./cmd/build-chain'
 	$(STEP) "vet and staticcheck, test chain" $(AS_BUILT) sh -c 'cd testchain && go vet ./... && ../$(STATICCHECK) ./...'
-	$(STEP) "end-to-end tests" $(AS_BUILT) sh -c 'cd testchain && go test -count=1 -timeout 15m ./...'
+	$(STEP) "end-to-end tests" $(AS_BUILT) sh -c 'cd testchain && go test -count=1 -timeout 40m ./...'
 
 # Cut off, fail and fill up whatever can be, for as long as FOR says; all of it once, however long that takes. A short form is
 # a part of make test.
