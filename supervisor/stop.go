@@ -72,11 +72,11 @@ func (s *Supervisor) endLeftBehind(process *child.Process, patience time.Duratio
 	// Who has inherited the lock on the home, and is not us, was started by the node.
 	s.Log.Warn("the node has left processes behind; they are told to stop", "pid", list(holders(s.Home.Node)))
 	s.signalHolders(syscall.SIGTERM)
-	gone, err := awaitGone(process, patience, signals)
+	gone, err := s.awaitGone(process, patience, signals)
 	if err == nil && !gone {
 		s.Log.Warn("what the node left behind has not ended in time; killing it", "pid", list(holders(s.Home.Node)), "after", patience)
 		s.signalHolders(syscall.SIGKILL)
-		gone, err = awaitGone(process, killPatience, signals)
+		gone, err = s.awaitGone(process, killPatience, signals)
 	}
 	if err == nil && !gone {
 		err = fmt.Errorf("what the node left behind can't be ended: pid %s", list(holders(s.Home.Node)))
@@ -90,10 +90,14 @@ func (s *Supervisor) signalHolders(sig syscall.Signal) {
 	}
 }
 
-func awaitGone(process *child.Process, patience time.Duration, signals <-chan os.Signal) (gone bool, err error) {
+// awaitGone waits until nothing is left of a process. With signals it is the loop that waits.
+func (s *Supervisor) awaitGone(process *child.Process, patience time.Duration, signals <-chan os.Signal) (gone bool, err error) {
 	for deadline := time.Now().Add(patience); process.LeftBehind(); {
 		if time.Now().After(deadline) {
 			return false, nil
+		}
+		if signals != nil {
+			s.tell()
 		}
 		select {
 		case sig := <-signals:

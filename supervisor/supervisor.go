@@ -64,6 +64,7 @@ type Supervisor struct {
 	Keep                int           // how many snapshots of upgrades are kept
 	AllowOtherOwner     bool          // data/ may belong to another user
 	Trusted             []string      // paths that are trusted besides those of the home: the configuration, the script
+	Manager             Manager       // is told how it goes
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -94,6 +95,9 @@ type Supervisor struct {
 	probes               upgrade.Probes
 	probing              map[string]watch.Stamp
 	keeper               *keeper
+	pending              []upgrade.Candidate // plans that were known and not due when it was decided last
+	known                upgrade.Height      // then, by whatever tells it
+	notifier             notifier
 
 	// Written by Run and its upgrade, read by those who ask for the status.
 	view    atomic.Pointer[view]
@@ -127,7 +131,10 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 			s.Log.Info("stopped while no node was running; the next start goes on from here", "signal", stopped.sig)
 			exitCode, err = stopped.ExitCode(), nil
 		}
+		s.stopTelling(exitCode, err)
 	}()
+	s.view.Store(&view{Since: time.Now(), State: "starting"})
+	s.startTelling()
 	if err := s.checkOwner(); err != nil {
 		return solstice.ExitRefused, err
 	}
@@ -152,7 +159,6 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	s.unseen = true
 	s.retry = time.NewTimer(0)
 	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
-	s.view.Store(&view{Since: time.Now(), State: "starting"})
 	s.probes.Dir = s.Home.StateDir
 	stopServing := s.prepareState()
 	defer stopServing()
@@ -176,13 +182,16 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 
 // loop is the life of the supervisor: decide and act, then wait for what happens next.
 func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int, err error) {
+	telling := false // nothing has happened: it was only time to tell the manager, and the timers of decisions run on
 	for {
-		if s.work == nil && !s.askedAboutPlan() {
+		if !telling && s.work == nil && !s.askedAboutPlan() {
 			if done, code, err := s.act(); done {
 				return code, err
 			}
 		}
 		s.publish()
+		s.tell()
+		telling = false
 		select {
 		case sig := <-s.Signals:
 			if err := s.signal(sig); err != nil {
@@ -201,6 +210,8 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 			s.ask(&question{})
 		case p := <-s.pauses:
 			s.beginPause(p)
+		case <-s.notifier.due:
+			telling = true
 		case err := <-s.work:
 			s.work = nil
 			s.doing.Store(nil)
@@ -254,6 +265,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		return s.keepOrRefuse(err)
 	}
 	s.tend(d, facts.Applied)
+	s.pending, s.known = d.Pending, facts.Height
 	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
 	defer s.tellPlanFile(facts.FileFault)
 	switch d.Action {

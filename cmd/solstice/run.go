@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -126,7 +127,22 @@ func skippedHeights(args []string) []int64 {
 	return heights
 }
 
+// takeManager is the service manager that started us, from the environment, and out of it: of the node and of the hooks it
+// expects nothing, and what they said would be taken for our word.
+func takeManager() supervisor.Manager {
+	m := supervisor.Manager{Socket: os.Getenv("NOTIFY_SOCKET")}
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if pid := os.Getenv("WATCHDOG_PID"); err == nil && usec > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+		m.Watchdog = time.Duration(usec) * time.Microsecond
+	}
+	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
+		os.Unsetenv(name)
+	}
+	return m
+}
+
 func supervise(c *Config, args []string) error {
+	manager := takeManager()
 	log := newLog(c)
 	home := c.home(args)
 	signals := make(chan os.Signal, 16)
@@ -148,7 +164,7 @@ func supervise(c *Config, args []string) error {
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
 		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
-		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home),
+		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home), Manager: manager,
 		Download: c.AllowDownload, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
