@@ -22,6 +22,8 @@ type Home struct {
 	Name     string // DAEMON_NAME, the file name of the binary
 	StateDir string // what is Solstice's alone, made when it is needed
 	KeepCase bool   // directories have the plan's exact name (COSMOVISOR_DISABLE_RECASE)
+	// SwitchesItself says that the binary has its successors inside and goes over to them by itself (SOLSTICE_SWITCH).
+	SwitchesItself bool
 }
 
 // Root is the folder with the binaries, laid out exactly as Cosmovisor's.

@@ -48,6 +48,8 @@ type Binary struct {
 	Dir   string `json:"dir"` // relative to the folder cosmovisor/, such as upgrades/v2
 	Path  string `json:"path,omitempty"`
 	Fault string `json:"fault,omitempty"` // why it can't run
+	// SwitchesItself says that the node goes through its plans by itself, with this binary.
+	SwitchesItself bool `json:"switches_itself,omitempty"`
 }
 
 // Height is the last block that the node is known to have committed.
@@ -162,7 +164,7 @@ type Upgrade struct {
 	Name      string    `json:"name"`
 	Height    int64     `json:"height"`
 	Binary    string    `json:"binary"` // directory, relative to the folder cosmovisor/
-	State     string    `json:"state"`  // begun, switched, confirmed, abandoned or rolled back
+	State     string    `json:"state"`  // begun, switched, confirmed, abandoned, rolled back, or by itself: the node did it
 	Begun     time.Time `json:"begun"`
 	Confirmed time.Time `json:"confirmed,omitzero"` // when a block beyond Height was committed
 	Standing  Standing  `json:"standing"`

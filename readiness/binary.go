@@ -36,6 +36,14 @@ func binaryThere(_ context.Context, s Subject) finding {
 	return ok("%s can run here", path)
 }
 
+// switchesItself: which binary a plan needs is the business of the one in use.
+func switchesItself(_ context.Context, s Subject) finding {
+	if err := artifact.Check(s.Home.Binary(s.Link)); s.Link != "" && err != nil {
+		return notReady("place it: solstice init PATH, or solstice switch NAME", "the binary in use can't run: %v", err)
+	}
+	return ok("the node switches by itself, as SOLSTICE_SWITCH=never says")
+}
+
 // oneFolder: on two folders of one name the lower-cased one counts, and somebody may have filled the other.
 func oneFolder(_ context.Context, s Subject) finding {
 	wanted := s.Home.DirNames(s.Plan.Name)

@@ -73,7 +73,11 @@ const limit = 15 * time.Second
 // Look makes all checks, side by side, and returns them in their order: the binary, the files, the disk, the node, the machine.
 func Look(ctx context.Context, s Subject) []solstice.Check {
 	list := slices.Concat(fileChecks, diskChecks, nodeChecks, systemChecks)
-	if s.Plan.Name != "" {
+	switch {
+	case s.Plan.Name == "":
+	case s.Home.SwitchesItself:
+		list = slices.Concat([]check{{"binary", switchesItself}}, list)
+	default:
 		list = slices.Concat(binaryChecks, list)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)

@@ -84,6 +84,9 @@ func (o Outlook) AddTo(status *solstice.Status, home solstice.Home) {
 			return
 		}
 		c.Name, c.Height, c.Binary = plan.Name, plan.Height, binary(home, home.UpgradeDir(plan.Name))
+		if home.SwitchesItself {
+			c.Binary = status.Binary
+		}
 		c.Offered = offered(plan.Info)
 		if h := status.Height; h != nil {
 			c.Blocks = max(plan.Height-h.Committed, 0)

@@ -135,7 +135,7 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 }
 
 func binary(home solstice.Home, dir string) solstice.Binary {
-	b := solstice.Binary{Dir: dir, Path: home.Binary(dir)}
+	b := solstice.Binary{Dir: dir, Path: home.Binary(dir), SwitchesItself: home.SwitchesItself}
 	if err := artifact.Check(b.Path); err != nil {
 		b.Fault = err.Error()
 	}

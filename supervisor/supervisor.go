@@ -98,6 +98,8 @@ type Supervisor struct {
 	pending              []upgrade.Candidate // plans that were known and not due when it was decided last
 	known                upgrade.Height      // then, by whatever tells it
 	notifier             notifier
+	keeping              bool          // work is a snapshot before a launch, and no upgrade
+	keptFor              solstice.Plan // what it was tried for last
 
 	// Written by Run and its upgrade, read by those who ask for the status.
 	view    atomic.Pointer[view]
@@ -215,17 +217,19 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 		case err := <-s.work:
 			s.work = nil
 			s.doing.Store(nil)
-			wasPause := s.paused != nil
-			if wasPause {
+			switch {
+			case s.keeping:
+				s.kept(err)
+				continue
+			case s.paused != nil:
 				s.endPause(err)
-			} else if err != nil {
+			case err != nil:
 				return s.upgradeFailed(err)
-			}
-			s.last, s.process, s.ended = nil, nil, nil
-			if !wasPause && !s.RestartAfterUpgrade {
+			case !s.RestartAfterUpgrade:
 				s.Log.Info("switched; not started, as DAEMON_RESTART_AFTER_UPGRADE says. Check the upgrade and start solstice again")
 				return 0, nil
 			}
+			s.last, s.process, s.ended = nil, nil, nil
 		}
 	}
 }
@@ -264,7 +268,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	if err != nil {
 		return s.keepOrRefuse(err)
 	}
-	s.tend(d, facts.Applied)
+	s.tend(d, facts)
 	s.pending, s.known = d.Pending, facts.Height
 	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
 	defer s.tellPlanFile(facts.FileFault)
@@ -350,13 +354,13 @@ func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 }
 
 // tend keeps the operator's list: what is done or has passed goes, what is seen ahead is marked.
-func (s *Supervisor) tend(d upgrade.Decision, applied []solstice.Plan) {
+func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 	var err error
 	if len(d.Drop) > 0 {
 		err = upgrade.DropManual(s.Home, d.Drop)
 	}
 	for _, p := range d.Drop {
-		if err == nil && !slices.ContainsFunc(applied, p.Is) {
+		if err == nil && !slices.ContainsFunc(facts.Applied, p.Is) && !slices.ContainsFunc(d.Itself, p.Is) {
 			s.Log.Warn("plan dropped from the operator's list: its height has passed", "plan", p.Name, "height", p.Height)
 		}
 	}
@@ -364,6 +368,13 @@ func (s *Supervisor) tend(d upgrade.Decision, applied []solstice.Plan) {
 		err = errors.Join(err, upgrade.MarkManual(s.Home, d.Mark))
 	}
 	s.warn("the operator's list can't be kept", err)
+	for _, p := range d.Itself {
+		err := upgrade.OpenJournal(s.Home).Itself(time.Now(), upgrade.Switched{Plan: p, Dir: facts.Link.Dir})
+		s.warn("the journal can't be written", err)
+		if err == nil {
+			s.Log.Info("the node went through a plan by itself", "plan", p.Name, "height", p.Height)
+		}
+	}
 	for _, p := range d.Passed { // so that it is known when the flag is gone
 		s.warn("the journal can't be written", upgrade.OpenJournal(s.Home).Skip(time.Now(), upgrade.Skipped{Plan: p}))
 	}
@@ -418,6 +429,9 @@ func (s *Supervisor) upgradeFailed(err error) (int, error) {
 func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
 	if err := s.checkSigned(); err != nil {
 		return s.keepOrRefuse(err)
+	}
+	if s.keepBefore(d, facts) {
+		return false, 0, nil
 	}
 	if err := facts.Settle(s.Home); err != nil {
 		return s.keepOrRefuse(err)

@@ -30,6 +30,8 @@ type Facts struct {
 	Faults    map[string]string // by directory, why its binary can't be used; no entry: it can
 	Hints     map[string]string // by directory, what to do about its fault; no entry: place a binary
 	Running   bool              // a node runs, under the binary that Link names
+	// SwitchesItself says that the node goes through its plans by itself, with the binary that Link names.
+	SwitchesItself bool
 }
 
 // Height is how far the chain is known to be on this home.
@@ -93,6 +95,9 @@ type Decision struct {
 	Drop    []solstice.Plan // manual plans whose height has passed
 	Mark    []solstice.Plan // manual plans that are seen ahead for the first time
 	Passed  []solstice.Plan // plans of the chain that were skipped, and whose height is behind
+	Itself  []solstice.Plan // plans that the node went through by itself
+	// Keep is the plan that the node goes through by itself right after its launch: the last moment for a snapshot. Nil: none.
+	Keep *solstice.Plan
 }
 
 // Decide says what to run. It follows docs/deciding.md, whose rules the comments here and the tests name. Of
@@ -101,6 +106,10 @@ func Decide(f Facts) Decision {
 	var d Decision
 	if f.Link.Fault != "" && !f.Running {
 		return refuseLink(f)
+	}
+	if f.SwitchesItself {
+		// Its binary is the right one before and after every plan, so the data can't contradict it (L1 to L5).
+		f.Done, f.DoneKnown, f.Height.AtMost = nil, false, 0
 	}
 	due := f.sift(&d)
 	switch {
@@ -129,8 +138,16 @@ func (f Facts) sift(d *Decision) (due *Candidate) {
 			if behind && !c.Manual {
 				d.Passed = append(d.Passed, c.Plan)
 			}
-		case f.applied(c.Plan), f.done(c.Plan), c.Manual && !c.Below && behind:
+		case f.applied(c.Plan), f.done(c.Plan), c.Manual && !c.Below && behind && !f.SwitchesItself:
 			d.drop(&c)
+		case f.SwitchesItself && behind: // P9
+			d.drop(&c)
+			d.Itself = append(d.Itself, c.Plan)
+		case f.SwitchesItself:
+			d.Pending = append(d.Pending, c)
+			if f.due(c) && !f.Running {
+				d.Keep = &c.Plan
+			}
 		case f.passed(c): // P5: launch refuses
 		case f.due(c):
 			d.drop(due) // the chain is past it

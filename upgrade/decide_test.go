@@ -170,6 +170,21 @@ func TestDecide(t *testing.T) {
 		{"no-link-data-taken-back", Facts{History: been(v2...), Applied: v2, Height: read(50), DoneKnown: true}, "refuse: there is no current link; the last switch was to upgrades/v2"},
 		{"no-link-switched-at-the-halt", Facts{History: been(v2...), Applied: v2, Height: read(99), DoneKnown: true}, "launch upgrades/v2, link made"},
 
+		// P9: the node switches by itself.
+		{"itself-plan-ahead", Facts{SwitchesItself: true, Link: genesis, Running: true, File: file("v2", 100), Height: answered(50)}, "launch genesis; pending v2"},
+		{"itself-written-at-the-height", Facts{SwitchesItself: true, Link: genesis, Running: true, File: written("v2", 100), Height: answered(99)}, "launch genesis; pending v2"},
+		{"itself-and-its-height-is-not-known", Facts{SwitchesItself: true, Link: genesis, Running: true, File: written("v2", 100)}, "launch genesis; pending v2"},
+		{"itself-without-a-binary-for-the-plan", Facts{SwitchesItself: true, Link: genesis, Running: true, File: written("v2", 100), Height: answered(99), Faults: missing("upgrades/v2")}, "launch genesis; pending v2"},
+		{"itself-and-passed", Facts{SwitchesItself: true, Link: genesis, Running: true, File: written("v2", 100), Height: answered(100)}, "launch genesis; itself v2"},
+		{"itself-and-passed-and-noted", Facts{SwitchesItself: true, Link: genesis, Running: true, File: written("v2", 100), Height: answered(100), Skipped: skipped(false)}, "launch genesis"},
+		{"itself-and-ended-at-the-height", Facts{SwitchesItself: true, Link: genesis, File: written("v2", 100), Height: read(99), DoneKnown: true}, "launch genesis, snapshot for v2; pending v2"},
+		{"itself-and-ended-before-the-height", Facts{SwitchesItself: true, Link: genesis, File: file("v2", 100), Height: read(50), DoneKnown: true}, "launch genesis; pending v2"},
+		{"itself-and-the-data-is-beyond-its-link", Facts{SwitchesItself: true, Link: onV2, Applied: v2, History: been(v2...), Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v2"},
+		{"itself-and-the-data-was-taken-back", Facts{SwitchesItself: true, Link: onV2, Applied: v2, History: been(v2...), Height: read(50), DoneKnown: true}, "launch upgrades/v2"},
+		{"itself-and-the-operator-planned-it", Facts{SwitchesItself: true, Link: genesis, Running: true, Manual: []Candidate{manual("v2", 100)}, Height: answered(100)}, "launch genesis; drop v2; itself v2"},
+		{"itself-and-its-binary-is-missing", Facts{SwitchesItself: true, Link: genesis, File: file("v2", 100), Height: read(99), Faults: missing("genesis")}, "refuse: the binary in use can't run"},
+		{"itself-on-a-fresh-home", Facts{SwitchesItself: true, Done: been(v2...), DoneKnown: true, Height: read(120), Faults: missing("upgrades/v2")}, "launch genesis, link made"},
+
 		// A25, A26, P8: manual plans.
 		{"manual-to-come", Facts{Link: genesis, Running: true, Manual: []Candidate{manual("v2", 100)}, Height: answered(50)}, "launch genesis; pending v2; mark v2"},
 		{"manual-height-unknown", Facts{Link: genesis, Manual: []Candidate{manual("v2", 100)}}, "launch genesis; pending v2"},
@@ -201,6 +216,9 @@ func describe(d Decision) string {
 		if d.Under != nil {
 			text += " for " + d.Under.String()
 		}
+		if d.Keep != nil {
+			text += ", snapshot for " + d.Keep.Name
+		}
 	case CarryOut:
 		text = fmt.Sprintf("carry out %s in %s", d.Plan, d.Dir)
 	case Wait:
@@ -221,6 +239,7 @@ func describe(d Decision) string {
 	names("drop", d.Drop)
 	names("mark", d.Mark)
 	names("passed", d.Passed)
+	names("itself", d.Itself)
 	return text
 }
 

@@ -46,7 +46,10 @@ type Gathered struct {
 
 // Gather reads from disk what Decide needs. An error means that something that must be readable is not.
 func Gather(home solstice.Home, live Live) (Gathered, error) {
-	g := Gathered{disk: live.Disk, home: home, Facts: Facts{Height: live.Height, Skip: live.Skip, Running: live.Running, Faults: map[string]string{}, Hints: map[string]string{}}}
+	g := Gathered{disk: live.Disk, home: home, Facts: Facts{
+		Height: live.Height, Skip: live.Skip, Running: live.Running, SwitchesItself: home.SwitchesItself,
+		Faults: map[string]string{}, Hints: map[string]string{},
+	}}
 	var err error
 	if g.Link, err = home.Current(); err != nil {
 		return g, err
@@ -59,11 +62,11 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 		return g, err
 	}
 	for _, m := range manual {
-		g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: home.UpgradeDir(m.Name), Manual: true, Below: m.Below})
+		g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: g.dirOf(m.Plan), Manual: true, Below: m.Below})
 	}
 	switch plan, err := solstice.ReadPlan(home.PlanFile()); {
 	case err == nil:
-		g.File = &Candidate{Plan: plan, Dir: home.UpgradeDir(plan.Name), Written: live.Written}
+		g.File = &Candidate{Plan: plan, Dir: g.dirOf(plan), Written: live.Written}
 	case !errors.Is(err, fs.ErrNotExist):
 		g.FileFault = err
 	}
@@ -86,6 +89,14 @@ func Gather(home solstice.Home, live Live) (Gathered, error) {
 	g.Applied = applied(home, g.Link, g.Journal, g.History)
 	g.checkBinaries(home, cmp.Or(live.Probes, &Probes{}))
 	return g, nil
+}
+
+// dirOf is the directory of the binary that carries out a plan: its own, or of a node that switches by itself the one in use.
+func (g *Gathered) dirOf(plan solstice.Plan) string {
+	if g.SwitchesItself {
+		return cmp.Or(g.Link.Dir, solstice.Genesis)
+	}
+	return g.home.UpgradeDir(plan.Name)
 }
 
 // findHeight says how far the chain is: as the node told it, or the databases, or the record of what the node told last (H1 to
@@ -213,7 +224,7 @@ func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
 		}
 	}
 	for _, c := range g.candidates() {
-		if c.Manual || g.applied(c.Plan) || g.Faults[c.Dir] != "" {
+		if c.Manual || g.SwitchesItself || g.applied(c.Plan) || g.Faults[c.Dir] != "" {
 			continue
 		}
 		if err := CheckPlanned(home, c.Plan, c.Dir, probes); err != nil {

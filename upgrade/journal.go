@@ -27,6 +27,7 @@ const (
 	stepRolledBack = "rolled back" // the switch was taken back
 	stepSkipped    = "skipped"     // the network decided not to carry the plan out
 	stepPlanned    = "planned"     // that decision was taken back
+	stepItself     = "by itself"   // the node went through the plan without us
 )
 
 // Entry is one line of the journal: a step that is done.
@@ -140,7 +141,7 @@ func (es Entries) Unconfirmed() (Entry, bool) {
 
 // Confirmed says whether the journal knows that a plan was carried out to its first block.
 func (es Entries) Confirmed(p solstice.Plan) bool {
-	return slices.ContainsFunc(es, func(e Entry) bool { return e.Step == stepConfirm && e.Plan.Is(p) })
+	return slices.ContainsFunc(es, func(e Entry) bool { return (e.Step == stepConfirm || e.Step == stepItself) && e.Plan.Is(p) })
 }
 
 // Reached says whether the journal knows that a plan's height was committed, after the upgrade to it was last begun.
@@ -178,12 +179,12 @@ func (es Entries) Switches() []Switched {
 	return switches
 }
 
-// Skipped returns the plans that are not to be carried out.
+// Skipped returns the plans that are not to be carried out, those that the node went through by itself among them.
 func (es Entries) Skipped() []Skipped {
 	var skipped []Skipped
 	for _, e := range es {
 		switch e.Step {
-		case stepSkipped:
+		case stepSkipped, stepItself:
 			skipped = append(skipped, Skipped{e.Plan, e.Manual})
 		case stepPlanned:
 			skipped = slices.DeleteFunc(skipped, func(s Skipped) bool { return s.Is(e.Plan) })
@@ -208,6 +209,11 @@ func (j Journal) Skip(at time.Time, s Skipped) error {
 	return j.appendOnce(Entry{Time: at, Plan: s.Plan, Step: stepSkipped, Manual: s.Manual})
 }
 
+// Itself notes that the node went through a plan by itself, with a directory's binary.
+func (j Journal) Itself(at time.Time, s Switched) error {
+	return j.appendOnce(Entry{Time: at, Plan: s.Plan, Step: stepItself, Dir: s.Dir})
+}
+
 // Unskip notes that a plan is to be carried out, after all.
 func (j Journal) Unskip(at time.Time, p solstice.Plan) error {
 	return j.appendOnce(Entry{Time: at, Plan: p, Step: stepPlanned})
@@ -229,11 +235,14 @@ func (es Entries) History() []solstice.Upgrade {
 	var history []solstice.Upgrade
 	for i := 0; i < len(es); {
 		end := i + 1
-		for end < len(es) && es[end].Step != stepBegin {
+		for end < len(es) && es[end].Step != stepBegin && es[end].Step != stepItself {
 			end++
 		}
-		if es[i].Step == stepBegin {
+		switch e := es[i]; e.Step {
+		case stepBegin:
 			history = append(history, es[i:end].upgrade())
+		case stepItself:
+			history = append(history, solstice.Upgrade{Name: e.Plan.Name, Height: e.Plan.Height, Binary: e.Dir, State: stepItself, Begun: e.Time})
 		}
 		i = end
 	}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -194,6 +195,17 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 		u.Log.Warn("what the validator has signed can't be recorded", "err", endedErr)
 	}
 	return errors.Join(err, <-synced)
+}
+
+// Keep takes the snapshot of an upgrade that the stopped node is about to make by itself, unless there is one. It is nothing
+// else: the journal knows no upgrade. Fill in Home, Plan, From, Under, Height, Options, Probes and Log.
+func (u *Upgrade) Keep(ctx context.Context) error {
+	taken, _, _ := u.store().List() // of those that can't be read none is ours
+	if slices.ContainsFunc(taken, func(one snapshot.Snapshot) bool { return one.Plan.Is(u.Plan) }) {
+		return nil
+	}
+	u.begun = Entry{Time: time.Now(), Plan: u.Plan, Dir: u.Home.UpgradeDir(u.Plan.Name)}
+	return u.takeSnapshot(ctx)
 }
 
 func (u *Upgrade) takeSnapshot(ctx context.Context) error {

@@ -126,6 +126,12 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 	home := c.home(nil)
 	committed, known := committedHeight(cmd.Context(), home)
 	for _, a := range additions {
+		if a.height > 0 && home.SwitchesItself {
+			return &solstice.RefusedError{
+				Reason: "the node switches by itself, as SOLSTICE_SWITCH=never says: no binary is switched to at a height",
+				Hint:   "put its next release in place with: solstice add-upgrade " + a.name + " PATH, and point the link at it with: solstice switch " + a.name,
+			}
+		}
 		plan := solstice.Plan{Name: a.name, Height: max(a.height, 1)}
 		if err := plan.Validate(); err != nil {
 			return &solstice.RefusedError{Reason: err.Error()}

@@ -89,6 +89,11 @@ type Config struct {
 	// AllowOtherOwner runs a node whose data/ belongs to another user. Else that is refused: what is made there by root, the
 	// node's own user can't change later.
 	AllowOtherOwner bool `env:"SOLSTICE_ALLOW_OTHER_OWNER" default:"false"`
+	// Switch is auto, or never for a node whose binary has its successors inside and goes over to them by itself, as Celestia's
+	// does. With never the node is supervised, and its plans are shown, and noted when their height has passed. Nothing is
+	// stopped, switched, downloaded or waited for at a height. A snapshot is taken only when Solstice starts the node with a
+	// plan due: before that it would have to stop it.
+	Switch string `env:"SOLSTICE_SWITCH" default:"auto"`
 	// Supervise names the commands of the node, separated by commas, that are supervised besides start and run.
 	Supervise string `env:"SOLSTICE_SUPERVISE"`
 
@@ -96,6 +101,12 @@ type Config struct {
 	origins map[string]string // by environment name, where the value is from
 	unknown []string          // keys of the file that are no settings
 }
+
+// Values of Config.Switch.
+const (
+	switchAuto  = "auto"
+	switchNever = "never"
+)
 
 // timeFormat is a Go layout, or empty for no time.
 type timeFormat string
@@ -321,6 +332,9 @@ func (c *Config) checkNames() (faults []error) {
 	if _, err := artifact.ParseKeys(c.TrustedKeys); err != nil {
 		faults = append(faults, fmt.Errorf("SOLSTICE_TRUSTED_KEYS: %w", err))
 	}
+	if c.Switch != switchAuto && c.Switch != switchNever {
+		faults = append(faults, fmt.Errorf("SOLSTICE_SWITCH must be %s or %s, not %q", switchAuto, switchNever, c.Switch))
+	}
 	if c.KeepSnapshots < 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_KEEP_SNAPSHOTS must not be negative: %d", c.KeepSnapshots))
 	}
@@ -333,7 +347,7 @@ func (c *Config) checkNames() (faults []error) {
 // home is the home that the node's arguments and the settings name together. Without arguments, those count that the node
 // was started with last.
 func (c *Config) home(args []string) solstice.Home {
-	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase}
+	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase, SwitchesItself: c.Switch == switchNever}
 	if args == nil {
 		args = lastArgs(h)
 	}

@@ -165,7 +165,7 @@ func supervise(c *Config, args []string) error {
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
 		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
 		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home), Manager: manager,
-		Download: c.AllowDownload, Fetcher: c.fetcher(log),
+		Download: c.AllowDownload && !home.SwitchesItself, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
 			Script: c.Script, MaxRetries: c.PreUpgradeRetries, HookTimeout: c.HookTimeout,

@@ -213,6 +213,8 @@ func describeBinary(b solstice.Binary) string {
 		return b.Fault
 	case b.Fault != "":
 		return b.Dir + ": NOT READY: " + b.Fault
+	case b.SwitchesItself:
+		return b.Dir + ", which switches by itself"
 	}
 	return b.Dir
 }

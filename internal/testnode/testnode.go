@@ -50,6 +50,8 @@ type Plan struct {
 	Info   string `json:"info,omitempty"`
 	// Manual says that the chain doesn't know of it: the old binary runs on past the height.
 	Manual bool `json:"manual,omitempty"`
+	// Itself says that the binary carries it out by itself: it writes the plan file and makes the next block.
+	Itself bool `json:"itself,omitempty"`
 	// From is the height at which the chain schedules it, Until that at which it is cancelled; 0: never.
 	From  int64 `json:"from,omitempty"`
 	Until int64 `json:"until,omitempty"`
@@ -272,7 +274,7 @@ func (n *running) checkBinary() error {
 		switch {
 		case n.own > i && n.height < p.Height-1:
 			return exitError{WrongBinary, fmt.Sprintf("WRONG BINARY: too early at %d for %s at %d", n.height, p.Name, p.Height)}
-		case n.own <= i && n.height >= p.Height && !p.Manual && p.Until == 0:
+		case n.own <= i && n.height >= p.Height && !p.Manual && !p.Itself && p.Until == 0:
 			return exitError{WrongBinary, fmt.Sprintf("WRONG BINARY: too old at %d for %s at %d", n.height, p.Name, p.Height)}
 		}
 	}
@@ -358,7 +360,10 @@ func (n *running) run(signals <-chan os.Signal) int {
 				return n.fail(err)
 			}
 			i := slices.IndexFunc(n.script.Plans, func(p Plan) bool { return p.Height == n.height+1 && !p.Manual && p.Until == 0 })
-			if i >= n.own {
+			if i >= n.own && n.script.Plans[i].Itself {
+				n.halt(n.script.Plans[i])
+				logLine(n.home, "goes on by itself")
+			} else if i >= n.own {
 				if code := n.halt(n.script.Plans[i]); code >= 0 {
 					return code
 				}
