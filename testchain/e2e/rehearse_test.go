@@ -234,7 +234,7 @@ func (n *node) rehearseCut(ctx context.Context) {
 	cmd, done := begin()
 	check(n.t, cmd.Process.Signal(syscall.SIGINT))
 	<-done
-	if left := n.leftOver(); cmd.ProcessState.ExitCode() != 1 || len(left) > 0 {
+	if left := n.leftOver(); cmd.ProcessState.ExitCode() != 130 || len(left) > 0 {
 		n.t.Errorf("an interrupted rehearsal ended with %v and left %v", cmd.ProcessState, left)
 	}
 
