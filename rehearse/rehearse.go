@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,9 +63,10 @@ type rehearsal struct {
 	base     string // what runs are copied from
 	based    bool   // base is the home of a network of ours already, halted for the plan
 	chainID  string
-	operator string // the argument of in-place-testnet
-	state    []byte // the sign state with which the first block is made again; nil in the first run
-	ran      int    // nodes so far
+	operator string              // the argument of in-place-testnet
+	state    []byte              // the sign state with which the first block is made again; nil in the first run
+	ran      int                 // nodes so far
+	stores   []map[string]string // of each run, their hashes after the plan's block; empty where they can't be read
 
 	lookAgain time.Time // at the disk
 }
@@ -232,10 +234,32 @@ func (r *rehearsal) judge() {
 			r.result.Outcome = solstice.RehearsalUneven
 			r.result.Reason = fmt.Sprintf("the migration is not deterministic: out of the same state and the same block %d, run 1 came to app hash %.16s… and run %d to %.16s…",
 				r.result.Height, first.AppHash, i+2, run.AppHash)
+			if differ := differing(r.stores[0], r.stores[i+1]); len(differ) > 0 {
+				r.result.Reason += "; the stores that differ: " + strings.Join(differ, ", ")
+			}
 			return
 		}
 	}
 	if len(r.result.Runs) > 1 && len(r.result.Notes) == 0 {
 		r.result.Reason += fmt.Sprintf("; %d runs from the same state came to the same app hash", len(r.result.Runs))
 	}
+}
+
+// differing are the names of the stores whose hashes are not the same, if both are known.
+func differing(a, b map[string]string) (names []string) {
+	if len(a) == 0 || len(b) == 0 {
+		return nil
+	}
+	for name, hash := range a {
+		if b[name] != hash {
+			names = append(names, name)
+		}
+	}
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

@@ -16,6 +16,7 @@ import (
 	"solstice"
 	"solstice/internal/child"
 	"solstice/localnet"
+	"solstice/node"
 	"solstice/snapshot"
 )
 
@@ -95,6 +96,8 @@ func (r *rehearsal) run(ctx context.Context, i int) (solstice.RehearsalRun, erro
 	p.note(ctx, outcome == solstice.RehearsalPassed)
 	p.run.Errors, p.run.ErrorLines = p.said.errors, p.said.lines // what it says at its end is not looked at
 	stopErr := p.process.Kill()                                  // what it has is thrown away
+	stores, _ := node.ReadStores(n.Paths(), r.result.Height)     // only to say more where runs differ; not every database can be read
+	r.stores = append(r.stores, stores)
 	if p.run.After == 0 {
 		p.run.After, _ = snapshot.Size(data) // it was never come so far
 	}
