@@ -317,10 +317,12 @@ func (r *rehearsal) place(n *localnet.Node) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(paths.StateDir, 0o700); err != nil {
+	// The halt is now: how long the node stands still is counted from when the file was written.
+	now := time.Now()
+	if err := errors.Join(os.Chtimes(paths.PlanFile(), now, now), os.MkdirAll(paths.StateDir, 0o700)); err != nil {
 		return err
 	}
-	return upgrade.WriteHeight(paths, upgrade.HeightRecord{Committed: r.result.Height - 1, At: time.Now()})
+	return upgrade.WriteHeight(paths, upgrade.HeightRecord{Committed: r.result.Height - 1, At: now})
 }
 
 var lastWords = regexp.MustCompile(`(?i)panic|error|ERR|fail`)
