@@ -54,8 +54,8 @@ type dependency struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 }
 
-// module is one that is linked into a binary. Each is a component with the checksum that go.sum has for it.
-func (r *release) module(m *debug.Module) component {
+// module is one that is linked into a binary, with the checksum that go.sum has for it.
+func module(m *debug.Module) component {
 	purl := "pkg:golang/" + m.Path + "@" + m.Version
 	return component{Type: "library", Ref: purl, Name: m.Path, Version: m.Version, PURL: purl, Properties: []property{{"go.sum", m.Sum}}}
 }
@@ -81,7 +81,7 @@ func (r *release) bill(binary string) (*bill, error) {
 		if m.Replace != nil {
 			return nil, fmt.Errorf("%s is replaced by %s", m.Path, m.Replace.Path)
 		}
-		b.Components = append(b.Components, r.module(m))
+		b.Components = append(b.Components, module(m))
 	}
 	uses := dependency{Ref: self}
 	for _, c := range b.Components {
@@ -153,12 +153,24 @@ func notices(binary string) (string, error) {
 	if err := add("Go "+info.GoVersion, strings.TrimSpace(goroot)); err != nil {
 		return "", err
 	}
+	ask := []string{"list", "-m", "-f", "{{.Path}} {{.Dir}}"}
 	for _, m := range info.Deps {
-		dir, err := output(exec.Command("go", "list", "-m", "-f", "{{.Dir}}", m.Path))
-		if err != nil {
-			return "", err
+		ask = append(ask, m.Path)
+	}
+	folders, err := output(exec.Command("go", ask...))
+	if err != nil {
+		return "", err
+	}
+	dirs := map[string]string{}
+	for line := range strings.Lines(folders) {
+		path, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
+		dirs[path] = dir
+	}
+	for _, m := range info.Deps {
+		if dirs[m.Path] == "" {
+			return "", fmt.Errorf("the source of %s is not in the module cache", m.Path)
 		}
-		if err := add(m.Path+" "+m.Version, strings.TrimSpace(dir)); err != nil {
+		if err := add(m.Path+" "+m.Version, dirs[m.Path]); err != nil {
 			return "", err
 		}
 	}

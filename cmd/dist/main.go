@@ -203,7 +203,7 @@ func digest(path string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), err
 }
 
-// release numbers: what git describe says of a tag, such as v1.2.0-rc1-5-gabc1234-dirty.
+// described is what git describe says of a tag, such as v1.2.0-rc1-5-gabc1234-dirty.
 var described = regexp.MustCompile(`^v?(\d+\.\d+\.\d+)(-.*?)??(-\d+-g[0-9a-f]+)?(-dirty)?$`)
 
 // packageVersion is the version as dpkg and rpm order it: a candidate comes before its release, what was built between two releases
