@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -322,8 +323,9 @@ func TestDebian(t *testing.T) {
 		return run(t, cmd)
 	}
 	use("init", node)
-	if got := use("version"); !strings.Contains(got, r.Version) || !strings.HasSuffix(got, "\nmynode 1.0\n") {
-		t.Errorf("version says %q", got)
+	want := fmt.Sprintf("solstice version: %s (commit %.12s of %s)\nmynode 1.0\n", r.Version, r.Commit, r.Date.Format(time.RFC3339))
+	if got := use("version"); got != want {
+		t.Errorf("version says %q, want %q", got, want)
 	}
 	for _, page := range []string{"solstice", "solstice-run", "solstice-status", "solstice-snapshot-restore"} {
 		text := run(t, exec.Command("gzip", "-dc", at("usr/share/man/man1/"+page+".1.gz")))
