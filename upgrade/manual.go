@@ -107,9 +107,8 @@ func MarkManual(home solstice.Home, below []solstice.Plan) error {
 	})
 }
 
-// ImportBatch takes over the list that Cosmovisor keeps in the node's data directory, and removes it. Without
-// one it does nothing. A list that can't be read stays where it is.
-func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
+// ReadBatch returns the list that Cosmovisor keeps in the node's data directory. Without one it is empty.
+func ReadBatch(home solstice.Home) ([]solstice.Plan, error) {
 	content, err := os.ReadFile(home.BatchFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -124,6 +123,18 @@ func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", home.BatchFile(), err)
+	}
+	return batch, nil
+}
+
+// ImportBatch takes over that list, and removes it. One that can't be read stays where it is.
+func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
+	batch, err := ReadBatch(home)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(home.BatchFile()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for _, p := range batch {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path"
 	"slices"
@@ -19,7 +18,6 @@ import (
 	"solstice"
 	"solstice/api"
 	"solstice/node"
-	"solstice/rollback"
 	"solstice/supervisor"
 	"solstice/upgrade"
 )
@@ -242,26 +240,4 @@ func lookAtStopped(home solstice.Home) upgrade.Live {
 	}
 	defer release()
 	return upgrade.Stopped(node.ReadHeights(home, node.ReadSettings(home, lastArgs(home), os.Getenv)))
-}
-
-func ejectCommand(configPath *string) *cobra.Command {
-	return &cobra.Command{
-		Use:   "eject",
-		Short: "Leave the home to Cosmovisor: write your own plans where it keeps them",
-		Long: `Make ready for going back to Cosmovisor. The plans that you added with a height are written where Cosmovisor keeps them,
-and the current link is made absolute, which every version of it can follow. Everything else is as it needs it anyway.`,
-		Args: usage(cobra.NoArgs),
-		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, _ []string) error {
-			plans, err := upgrade.Eject(home.Home)
-			if err != nil {
-				return err
-			}
-			w := cmd.OutOrStdout()
-			for _, p := range plans {
-				fmt.Fprintf(w, "handed over: %s, binary in %s\n", p, path.Join("cosmovisor/upgrades", url.PathEscape(strings.ToLower(p.Name))))
-			}
-			fmt.Fprintln(w, "ready for Cosmovisor:", home.Root())
-			return nil
-		}),
-	}
 }

@@ -94,7 +94,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), switchCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
-		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(),
+		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(), adoptCommand(),
 	)
 	return root
 }

@@ -83,11 +83,16 @@ func aheadOf(s solstice.Status) comingOnly {
 // and the error a refusal that says so.
 func (c *Config) lookAhead(ctx context.Context) (solstice.Status, supervisor.Outlook, error) {
 	home := c.home(nil)
+	return c.lookAheadOf(ctx, home, lastArgs(home))
+}
+
+// lookAheadOf is lookAhead for a node with these arguments.
+func (c *Config) lookAheadOf(ctx context.Context, home solstice.Home, args []string) (solstice.Status, supervisor.Outlook, error) {
 	status, err := homeStatus(ctx, home)
 	if err != nil {
 		return status, supervisor.Outlook{}, err
 	}
-	outlook := supervisor.LookAhead(ctx, node.Find(home, lastArgs(home), os.Getenv, c.GRPC))
+	outlook := supervisor.LookAhead(ctx, node.Find(home, args, os.Getenv, c.GRPC))
 	answers := outlook.Fault == nil || outlook.Pace.Height > 0
 	switch {
 	case answers && status.Supervisor == nil && outlook.Pace.Height > 0:

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"solstice"
+	"solstice/internal/durable"
+	"solstice/rollback"
+	"solstice/upgrade"
+)
+
+func ejectCommand(configPath *string) *cobra.Command {
+	var dryRun, restart bool
+	var units []string
+	cmd := &cobra.Command{
+		Use:   "eject",
+		Short: "Leave the home to Cosmovisor: its service, your own plans, the link",
+		Long: `Make ready for going back to Cosmovisor, with the node stopped. The plans that you added with a height are written where
+Cosmovisor keeps them, the current link is made absolute, which every version of it can follow, and the drop-in that adopt wrote is
+removed. Everything else is as it needs it anyway.`,
+		Args: usage(cobra.NoArgs),
+		RunE: onStopped(configPath, func(cmd *cobra.Command, home rollback.Home, _ []string) error {
+			dropIns, err := ownDropIns(home.Home, units)
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			would := ""
+			var plans []solstice.Plan
+			if dryRun {
+				would = "would be "
+				manual, readErr := upgrade.ReadManual(home.Home)
+				for _, m := range manual {
+					plans = append(plans, m.Plan)
+				}
+				err = readErr
+			} else {
+				err = asOwner(home.Home, func() error {
+					var err error
+					plans, err = upgrade.Eject(home.Home)
+					return err
+				})
+			}
+			if err != nil {
+				return err
+			}
+			for _, p := range plans {
+				fmt.Fprintf(w, "%shanded over: %s, binary in %s\n", would, p, path.Join("cosmovisor/upgrades", url.PathEscape(strings.ToLower(p.Name))))
+			}
+			var commands [][]string
+			for _, file := range dropIns {
+				if !dryRun {
+					if err := durable.Remove(file); err != nil {
+						return err
+					}
+					_ = os.Remove(filepath.Dir(file)) // unless others are in it
+				}
+				fmt.Fprintf(w, "%sremoved: %s\n", would, file)
+				commands = append(commands, []string{"start", strings.TrimSuffix(filepath.Base(filepath.Dir(file)), ".d")})
+			}
+			fmt.Fprintf(w, "%sready for Cosmovisor: %s\n", would, home.Root())
+			if dryRun || len(commands) == 0 {
+				return nil
+			}
+			return finishUnit(cmd, restart, append([][]string{{"daemon-reload"}}, commands...)...)
+		}),
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")
+	cmd.Flags().BoolVar(&restart, "restart", false, "run the commands that follow: the node is started under Cosmovisor")
+	unitsFlag(cmd, &units)
+	return cmd
+}
+
+// onlyCommand is a drop-in without its first line as adopt wrote it.
+var onlyCommand = regexp.MustCompile(`^\[Service\]\nExecStart=\nExecStart=[^\n]+\n$`)
+
+// ownDropIns are the drop-ins that adopt wrote for a home. One that somebody has added to is not ours to delete.
+func ownDropIns(home solstice.Home, units []string) (files []string, err error) {
+	for _, dir := range units {
+		found, err := filepath.Glob(filepath.Join(dir, "*.service.d", dropInName))
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range found {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				return nil, &solstice.RefusedError{Reason: err.Error(), Hint: "run it as a user who may read it"}
+			}
+			rest, ours := strings.CutPrefix(string(content), dropInHead(home))
+			switch {
+			case !ours:
+				continue
+			case !onlyCommand.MatchString(rest):
+				return nil, &solstice.RefusedError{
+					Reason: file + " has more in it than adopt wrote",
+					Hint:   "take both lines ExecStart and the first line out of it, and call this again",
+				}
+			}
+			if err := unix.Access(filepath.Dir(file), unix.W_OK); err != nil {
+				return nil, &solstice.RefusedError{Reason: fmt.Sprintf("%s can't be removed: %v", file, err), Hint: "run it as root"}
+			}
+			files = append(files, file)
+		}
+	}
+	return files, nil
+}
+
+// asOwner does something in the home as the user whose data it is, if this is root: what root makes there, that user can't change.
+func asOwner(home solstice.Home, do func() error) (err error) {
+	info, err := os.Stat(home.Data())
+	if errors.Is(err, fs.ErrNotExist) {
+		return do()
+	}
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if os.Geteuid() != 0 || !ok || stat.Uid == 0 {
+		return do()
+	}
+	if err := errors.Join(syscall.Setegid(int(stat.Gid)), syscall.Seteuid(int(stat.Uid))); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, syscall.Seteuid(0), syscall.Setegid(0)) }()
+	return do()
+}
