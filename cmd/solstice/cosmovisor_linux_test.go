@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestCosmovisor hands a home from the released Cosmovisor to solstice and back, each way, with an upgrade by each of them, by
+// the commands that an operator uses: adopt and eject. It is here and not in bench/, where Cosmovisor is built, because that is
+// another module, and because this test's own binary is solstice and the node.
+func TestCosmovisor(t *testing.T) {
+	for _, version := range []string{"1.5.0", "1.7.1"} {
+		cosmovisor, err := filepath.Abs("../../bin/cosmovisor-" + version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, first := range []string{"cosmovisor", "solstice"} {
+			t.Run(version+"-"+first+"-first", func(t *testing.T) {
+				if _, err := os.Stat(cosmovisor); err != nil {
+					t.Skip("Cosmovisor", version, "is not built here: make cosmovisor, which needs its module: ", err)
+				}
+				t.Parallel()
+				h := newExchange(t, cosmovisor)
+				if first == "solstice" {
+					// A home that was never Cosmovisor's: the first link is relative.
+					h.run(h.command("init", filepath.Join(h.dir, "cosmovisor/genesis/bin/noded")))
+					h.run(h.command("eject", "--units", h.units))
+				}
+				h.upgrade(h.underCosmovisor, "v2")
+				h.run(h.command("adopt", "--units", h.units))
+				h.upgrade(h.underSolstice, "v3")
+				h.run(h.command("eject", "--units", h.units))
+				h.upgrade(h.underCosmovisor, "v4")
+				if first == "solstice" {
+					h.run(h.command("adopt", "--units", h.units))
+					h.upgrade(h.underSolstice, "v5")
+				}
+				h.checkNoCry()
+			})
+		}
+	}
+}
+
+// exchange is a home that goes from hand to hand.
+type exchange struct {
+	*testHome
+	units  string // folder of the service
+	plans  []string
+	starts int
+}
+
+func newExchange(t *testing.T, cosmovisor string) *exchange {
+	t.Helper()
+	h := &exchange{testHome: newHome(t, "", "upgrades/v2", "upgrades/v3", "upgrades/v4", "upgrades/v5"), units: t.TempDir()}
+	// The service calls it by its own name.
+	h.check(os.Symlink(cosmovisor, filepath.Join(h.units, "cosmovisor")))
+	me, err := user.Current()
+	h.check(err)
+	h.check(os.WriteFile(filepath.Join(h.units, "noded.service"), fmt.Appendf(nil,
+		"[Service]\nUser=%s\nEnvironment=DAEMON_HOME=%s DAEMON_NAME=noded DAEMON_SHUTDOWN_GRACE=10s DAEMON_POLL_INTERVAL=50ms\nExecStart=%s/cosmovisor run start\n",
+		me.Username, h.dir, h.units), 0o644))
+	h.script()
+	return h
+}
+
+// run runs a command that has to go well.
+func (h *exchange) run(cmd *exec.Cmd) {
+	h.Helper()
+	if out, err := cmd.Output(); err != nil {
+		h.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+}
+
+// script writes the chain's plans for the node.
+func (h *exchange) script() {
+	h.write("config/noded.json", `{"halt_exit":-1,"plans":[`+strings.Join(h.plans, ",")+`]}`)
+}
+
+func (h *exchange) underCosmovisor() *exec.Cmd { return h.service("cosmovisor") }
+func (h *exchange) underSolstice() *exec.Cmd   { return h.service("solstice") }
+
+// service is the command that systemd would run, which must be this program.
+func (h *exchange) service(program string) *exec.Cmd {
+	h.Helper()
+	line := ""
+	for _, file := range []string{"noded.service", "noded.service.d/solstice.conf"} {
+		content, _ := os.ReadFile(filepath.Join(h.units, file)) // without a drop-in Cosmovisor runs
+		if _, after, ok := strings.Cut(strings.ReplaceAll(string(content), "ExecStart=\n", ""), "ExecStart="); ok {
+			line = strings.TrimSpace(after)
+		}
+	}
+	args := strings.Fields(line)
+	if len(args) != 3 || filepath.Base(args[0]) != program {
+		h.Fatalf("the service runs %q, want %s", line, program)
+	}
+	cmd := h.command(args[1:]...)
+	cmd.Path, cmd.Args[0] = args[0], args[0]
+	cmd.Env = append(cmd.Env, "DAEMON_SHUTDOWN_GRACE=10s", "DAEMON_POLL_INTERVAL=50ms")
+	return cmd
+}
+
+// upgrade lets the chain go through one more plan under a supervisor, and stops both after it.
+func (h *exchange) upgrade(supervisor func() *exec.Cmd, plan string) {
+	h.Helper()
+	content, _ := os.ReadFile(filepath.Join(h.dir, "data", "height"))
+	height, _ := strconv.ParseInt(string(content), 10, 64)
+	h.plans = append(h.plans, fmt.Sprintf(`{"name":%q,"height":%d}`, plan, height+20))
+	h.script()
+	cmd := supervisor()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	h.check(cmd.Start())
+	h.await(fmt.Sprintf("%s start at %d\n", plan, height+19), 1)
+	// All of the service gets it, as by systemd: after an upgrade Cosmovisor 1.5 ends and may leave the node alone.
+	h.check(syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM))
+	_ = cmd.Wait() // Cosmovisor ends with 1
+	h.await(plan+" stopped at", 1)
+	h.nodeEnded()
+	if link, err := filepath.EvalSymlinks(filepath.Join(h.dir, "cosmovisor", "current")); err != nil || filepath.Base(link) != plan {
+		h.Fatalf("the link names %s, %v, want %s", link, err, plan)
+	}
+}
+
+// nodeEnded waits until the node has left its data: Cosmovisor may end before it.
+func (h *exchange) nodeEnded() {
+	h.Helper()
+	f, err := os.Open(filepath.Join(h.dir, "data", "LOCK"))
+	h.check(err)
+	defer f.Close()
+	for deadline := time.Now().Add(30 * time.Second); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.Fatal("the node does not end")
+		}
+	}
+}
