@@ -31,6 +31,7 @@ dist: $(NFPM)
 # The released Cosmovisor, 1.5.0 as in bench/ and 1.7.1, for the test that goes from it to Solstice and back. The first build takes
 # minutes. One that can't be got is done without: the test is skipped for it, with a reason.
 cosmovisor:
+	@echo "== the released Cosmovisor, for a test"
 	@test -x bin/cosmovisor-1.5.0 || { cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/cosmovisor-1.5.0 cosmossdk.io/tools/cosmovisor/cmd/cosmovisor; } || true
 	@test -x bin/cosmovisor-1.7.1 || { mkdir -p bin/taken && cd bin/taken && \
 		printf 'module taken\n\ngo 1.26.0\n\nrequire cosmossdk.io/tools/cosmovisor v1.7.1\n' >go.mod && \
@@ -51,7 +52,7 @@ check: $(STATICCHECK)
 
 # Units and scripts, under the race detector.
 unit:
-	$(STEP) "unit and script tests" go test -race -timeout 5m ./...
+	$(STEP) "unit and script tests" go test -race -timeout 10m ./...
 
 # A release is built, built again elsewhere from nothing, installed, used, removed, and run in a container.
 packages: $(NFPM)
