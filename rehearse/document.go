@@ -15,8 +15,8 @@ func Document(r solstice.Rehearsal) report.Document {
 	if r.Height > 0 {
 		d.Facts.Add("plan", "%s at height %d", r.Plan, r.Height)
 	}
-	d.Facts.Add("state", "%s: %d files, %s, copied in %s: %d linked, %d cloned, %d copied (%s)", r.From, r.Copied.Files, amount(r.Copied.Bytes),
-		report.Took(time.Duration(r.Copied.Seconds*float64(time.Second))), r.Copied.Linked, r.Copied.Cloned, r.Copied.Copied, amount(r.Copied.New))
+	d.Facts.Add("state", "%s: %d files, %s, copied in %s: %d linked, %d cloned, %d copied (%s)", r.From, r.Copied.Files, report.Size(r.Copied.Bytes),
+		report.Took(time.Duration(r.Copied.Seconds*float64(time.Second))), r.Copied.Linked, r.Copied.Cloned, r.Copied.Copied, report.Size(r.Copied.New))
 	d.Facts.Add("old binary", "%s %s, %.19s…", r.Old.Path, r.Old.Version, r.Old.Digest)
 	d.Facts.Add("new binary", "%s %s, %.19s…", r.New.Path, r.New.Version, r.New.Digest)
 	if r.Way != "" {
@@ -24,10 +24,10 @@ func Document(r solstice.Rehearsal) report.Document {
 	}
 	d.Facts.Add("network", "%s", r.Network)
 	if r.Limit.Bytes > 0 {
-		d.Facts.Add("memory limit", "%s, kept by %s", amount(r.Limit.Bytes), r.Limit.By)
+		d.Facts.Add("memory limit", "%s, kept by %s", report.Size(r.Limit.Bytes), r.Limit.By)
 	}
 	if r.Passed() || r.Outcome == solstice.RehearsalUneven {
-		d.Facts.Add("it needs", "%s to its first block, %s of memory, %s on the disk", report.Took(r.Migration()), amount(r.Memory()), amount(r.Disk()))
+		d.Facts.Add("it needs", "%s to its first block, %s of memory, %s on the disk", report.Took(r.Migration()), report.Size(r.Memory()), report.Size(r.Disk()))
 	}
 	d.Facts.Add("took", "%s in all", report.Took(time.Duration(r.Took)))
 	if r.Kept != "" {
@@ -94,14 +94,14 @@ func usageTable(r solstice.Rehearsal) report.Table {
 	for i, run := range r.Runs {
 		row := func(upTo string, u solstice.Usage, more ...string) {
 			t.Rows = append(t.Rows, append([]string{
-				fmt.Sprint(i + 1), upTo, report.Took(time.Duration(u.CPU)), amount(u.Memory), amount(u.Read), amount(u.Written),
+				fmt.Sprint(i + 1), upTo, report.Took(time.Duration(u.CPU)), report.Size(u.Memory), report.Size(u.Read), report.Size(u.Written),
 			}, more...))
 		}
 		if run.FirstBlock > 0 {
-			row("the plan's block", run.Migration, amount(run.Grown), amount(run.Before), amount(run.After))
+			row("the plan's block", run.Migration, report.Size(run.Grown), report.Size(run.Before), report.Size(run.After))
 			row("the end", run.Whole, "", "", "")
 		} else {
-			row("its end", run.Whole, amount(run.Grown), amount(run.Before), amount(run.After))
+			row("its end", run.Whole, report.Size(run.Grown), report.Size(run.Before), report.Size(run.After))
 		}
 	}
 	return t

@@ -49,6 +49,7 @@ type Source struct {
 	Dir      string                             // of the old binary, relative to cosmovisor/
 	Binary   string                             // the old one
 	Hold     func() (release func(), err error) // keeps nodes away while it is copied; nil: nobody is there
+	Forget   func()                             // called, perhaps again, when it is not needed any more; nil: it stays
 }
 
 // rehearsal is one that is under way.

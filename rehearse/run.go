@@ -17,6 +17,7 @@ import (
 	"solstice/internal/child"
 	"solstice/localnet"
 	"solstice/node"
+	"solstice/report"
 	"solstice/snapshot"
 )
 
@@ -291,14 +292,14 @@ func (r *rehearsal) diskLeft() error {
 		return err
 	}
 	if free < leastFree {
-		return diskError(fmt.Sprintf("the disk has %s free, and a rehearsal leaves %s to the node", amount(free), amount(leastFree)))
+		return diskError(fmt.Sprintf("the disk has %s free, and a rehearsal leaves %s to the node", report.Size(free), report.Size(leastFree)))
 	}
 	if r.MaxDisk == 0 {
 		return nil
 	}
 	own, err := snapshot.Own(r.folder.path, r.cloned)
 	if err == nil && own > r.MaxDisk {
-		err = diskError(fmt.Sprintf("the rehearsal has taken %s on the disk, and may take %s", amount(own), amount(r.MaxDisk)))
+		err = diskError(fmt.Sprintf("the rehearsal has taken %s on the disk, and may take %s", report.Size(own), report.Size(r.MaxDisk)))
 	}
 	return err
 }
@@ -315,7 +316,7 @@ func (p *pass) ended() (solstice.RehearsalOutcome, string, error) {
 }
 
 func (p *pass) overMemory(err error) (solstice.RehearsalOutcome, string, error) {
-	return solstice.RehearsalMemory, fmt.Sprintf("the new binary needed more than the %s that it may have, and was killed %s (limit kept by %s)", amount(p.r.limiter.bytes), p.when(), p.r.limiter.by), err
+	return solstice.RehearsalMemory, fmt.Sprintf("the new binary needed more than the %s that it may have, and was killed %s (limit kept by %s)", report.Size(p.r.limiter.bytes), p.when(), p.r.limiter.by), err
 }
 
 func (p *pass) panicked() (solstice.RehearsalOutcome, string, error) {
@@ -387,17 +388,4 @@ func (p *pass) note(ctx context.Context, passed bool) {
 		}
 		return confirmed || !passed || p.r.result.Way == wayReplay, nil
 	})
-}
-
-// amount is a number of bytes for people.
-func amount(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1024, 0
-	for value >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", value, units[unit])
 }

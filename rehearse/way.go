@@ -45,6 +45,9 @@ func (r *rehearsal) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Source.Forget != nil {
+		r.Source.Forget()
+	}
 	r.result.Copied = solstice.Borrowed{
 		Files: copied.Files, Bytes: copied.Bytes, Linked: copied.Linked, Cloned: copied.Cloned, Copied: copied.Copied, New: copied.NewBytes,
 		Seconds: time.Since(start).Seconds(),

@@ -203,3 +203,16 @@ func Took(d time.Duration) string {
 	}
 	return fmt.Sprintf("%d h %02d m", d/time.Hour, d%time.Hour/time.Minute)
 }
+
+// Size writes a number of bytes as people read it.
+func Size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for value >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[unit])
+}

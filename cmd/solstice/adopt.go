@@ -25,6 +25,7 @@ import (
 	"solstice"
 	"solstice/internal/durable"
 	"solstice/node"
+	"solstice/report"
 	"solstice/supervisor"
 	"solstice/unit"
 	"solstice/upgrade"
@@ -475,7 +476,7 @@ func (a *adoption) lookAtBackups() {
 				}
 				return nil
 			})
-			a.row("old backup", fmt.Sprintf("%s, %s", filepath.Join(dir, e.Name()), size(bytes)), "stays; yours to delete")
+			a.row("old backup", fmt.Sprintf("%s, %s", filepath.Join(dir, e.Name()), report.Size(bytes)), "stays; yours to delete")
 		}
 	}
 }

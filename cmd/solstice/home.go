@@ -15,6 +15,7 @@ import (
 
 	"solstice"
 	"solstice/node"
+	"solstice/report"
 	"solstice/rollback"
 	"solstice/snapshot"
 	"solstice/supervisor"
@@ -113,22 +114,9 @@ func bar(cmd *cobra.Command, what string) (progress snapshot.Progress, done func
 		if done > 0 {
 			left = ", " + (time.Duration(float64(time.Since(start)) * float64(total-done) / float64(done))).Round(time.Second).String() + " left"
 		}
-		fmt.Fprintf(out, "\r\033[K%s [%s%s] %s of %s%s", what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled), size(done), size(total), left)
+		fmt.Fprintf(out, "\r\033[K%s [%s%s] %s of %s%s", what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled), report.Size(done), report.Size(total), left)
 	}
 	return progress, func() { fmt.Fprint(out, "\r\033[K") }
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1024, 0
-	for value >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", value, units[unit])
 }
 
 // count is a number with its noun.

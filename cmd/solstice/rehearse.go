@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +76,9 @@ The exit code is 0 if all went well, 1 if not, 3 if nothing was tried.`,
 			o.Home, o.Version, o.Log, o.Network = home.Home, ownVersion(), commandLog(cmd), network
 			if o.Source, err = source(cmd, home, from, yes); err != nil {
 				return err
+			}
+			if o.Source.Forget != nil {
+				defer o.Source.Forget() // also where it was refused before the state was copied
 			}
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
@@ -235,13 +239,11 @@ func pausedSource(cmd *cobra.Command, home rollback.Home) (s rehearse.Source, er
 		return s, errors.Join(err, home.Snapshots.Delete(one))
 	}
 	s.Label = "the state of " + home.Node
-	s.Hold = func() (func(), error) {
-		return func() {
-			if err := home.Snapshots.Delete(one); err != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "the snapshot that was taken for it can't be deleted: %v\n", err)
-			}
-		}, nil
-	}
+	s.Forget = sync.OnceFunc(func() {
+		if err := home.Snapshots.Delete(one); err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "the snapshot that was taken for it can't be deleted: %v\n", err)
+		}
+	})
 	return s, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/report"
 	"solstice/rollback"
 	"solstice/snapshot"
 	"solstice/upgrade"
@@ -125,7 +126,7 @@ func takeStopped(cmd *cobra.Command, home rollback.Home, name string) error {
 	}
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "Snapshot %s taken in %s: %s, %s, of them %s copied\n", taken.ID,
-		time.Duration(taken.Seconds*float64(time.Second)).Round(time.Millisecond), count(taken.Files, "file"), size(taken.Bytes), size(taken.NewBytes))
+		time.Duration(taken.Seconds*float64(time.Second)).Round(time.Millisecond), count(taken.Files, "file"), report.Size(taken.Bytes), report.Size(taken.NewBytes))
 	for _, link := range taken.Elsewhere {
 		fmt.Fprintf(w, "Not in it, so that it can't be restored: what lies behind %s\n", link)
 	}
@@ -206,7 +207,7 @@ func printSnapshots(cmd *cobra.Command, home rollback.Home, ours []snapshot.Snap
 			if one.Height > 0 {
 				height = fmt.Sprint(one.Height)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", one.ID, clock(one.Taken), height, one.Dir, size(one.Bytes), size(all[i].Alone), all[i].State)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", one.ID, clock(one.Taken), height, one.Dir, report.Size(one.Bytes), report.Size(all[i].Alone), all[i].State)
 		}
 		if err := w.Flush(); err != nil {
 			return err

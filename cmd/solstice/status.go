@@ -14,6 +14,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/report"
 )
 
 func statusCommand(configPath *string) *cobra.Command {
@@ -166,13 +167,13 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("next start", "%s", s.Next)
 	}
 	if c := s.Copying; c != nil {
-		row("copying", "snapshot %s to %s: %s of %s", c.Snapshot, c.To, size(c.Done), size(c.Total))
+		row("copying", "snapshot %s to %s: %s of %s", c.Snapshot, c.To, report.Size(c.Done), report.Size(c.Total))
 		if c.Waiting != "" {
 			row("", "  waits: %s", c.Waiting)
 		}
 	}
 	if d := s.Downloading; d != nil {
-		row("downloading", "the binary of %s: %s of %s", d.Name, size(d.Done), size(d.Total))
+		row("downloading", "the binary of %s: %s of %s", d.Name, report.Size(d.Done), report.Size(d.Total))
 		if d.Waiting != "" {
 			row("", "  failed, and is tried again: %s", d.Waiting)
 		}
