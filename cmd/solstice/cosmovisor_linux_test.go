@@ -142,3 +142,41 @@ func (h *exchange) nodeEnded() {
 		}
 	}
 }
+
+// TestUserOfTheService: adopt sees what the service's user could not do, and eject by root leaves what that user can change.
+func TestUserOfTheService(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be another user than the service's")
+	}
+	u, err := user.LookupId(strconv.Itoa(nobody))
+	if err != nil {
+		t.Skip("there is no user nobody here: ", err)
+	}
+	h := newHome(t, "", "upgrades/v2")
+	units := t.TempDir()
+	service := fmt.Sprintf("[Service]\nUser=%s\nEnvironment=DAEMON_HOME=%s DAEMON_NAME=noded\nExecStart=/usr/bin/cosmovisor run start\n", u.Username, h.dir)
+	h.check(os.WriteFile(filepath.Join(units, "noded.service"), []byte(service), 0o644))
+	h.check(os.Symlink("genesis", filepath.Join(h.dir, "cosmovisor/current")))
+	adopt := h.command("adopt", "--units", units)
+	adopt.Stderr = nil
+	_, err = adopt.Output() // this test's binary lies in a folder of root's own
+	exit, _ := err.(*exec.ExitError)
+	if want := "is closed to it"; exit == nil || exit.ExitCode() != 3 || !strings.Contains(string(exit.Stderr), want) {
+		t.Errorf("adopt: %v, want code 3 and %q", err, want)
+	}
+	h.check(os.Chown(filepath.Join(h.dir, "data"), nobody, nobody))
+
+	h.check(h.command("add-upgrade", "v2", "/bin/sh", "--force", "--upgrade-height", "50").Run())
+	for _, path := range []string{"", "cosmovisor", "cosmovisor/.solstice", "cosmovisor/.solstice/plans.json", "cosmovisor/current"} {
+		h.check(os.Lchown(filepath.Join(h.dir, path), nobody, nobody))
+	}
+	h.check(os.Chmod(filepath.Dir(h.dir), 0o755))
+	h.check(h.command("eject", "--units", units).Run())
+	for _, path := range []string{"data/upgrade-info.json", "cosmovisor/current", "cosmovisor/.solstice/plans.json"} {
+		info, err := os.Lstat(filepath.Join(h.dir, path))
+		h.check(err)
+		if owner := info.Sys().(*syscall.Stat_t).Uid; owner != nobody {
+			t.Errorf("%s belongs to user %d", path, owner)
+		}
+	}
+}
