@@ -83,18 +83,29 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		SilenceErrors:    true,
 		SilenceUsage:     true,
 		TraverseChildren: true, // so that -c FILE before run is ours, and everything after run is the node's
-		Args:             usage(cobra.NoArgs),
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(os.Stdout)
 	root.SetErr(os.Stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return refuseUsage(cmd, err) })
+	root.Args = func(cmd *cobra.Command, words []string) error {
+		if len(words) > 0 {
+			return noCommand(cmd, words)
+		}
+		return nil
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && cmd.Flags().NArg() > 0 { // solstice start --home DIR: the word comes before its flags
+			return noCommand(cmd, cmd.Flags().Args())
+		}
+		return refuseUsage(cmd, err)
+	})
+	root.SuggestionsMinimumDistance = 2 // which cobra sets itself only where it does the refusing
 	root.PersistentFlags().StringVarP(&configPath, "cosmovisor-config", "c", "", "configuration `file` (default DAEMON_HOME/cosmovisor/solstice.toml, if it exists)")
 	root.AddCommand(
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), switchCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
-		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(), adoptCommand(),
+		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(), adoptCommand(), serviceCommand(&configPath),
 	)
 	return root
 }

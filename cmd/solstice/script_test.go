@@ -173,6 +173,24 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestMeantCommandsExist: what is said to people who mistype can be typed, and what they typed is no command.
+func TestMeantCommandsExist(t *testing.T) {
+	root := newRoot()
+	commands := regexp.MustCompile(`(?:: |in )solstice ([a-z-]+(?: [a-z-]+)?)`)
+	for _, m := range meant {
+		for _, word := range m.words {
+			if cmd, _, err := root.Find([]string{word}); err == nil && cmd != root {
+				t.Errorf("%s is a command", word)
+			}
+		}
+		for _, found := range commands.FindAllStringSubmatch(m.hint, -1) {
+			if cmd, _, err := root.Find(strings.Fields(found[1])); err != nil || cmd == root {
+				t.Errorf("hint %q: %v", m.hint, err)
+			}
+		}
+	}
+}
+
 // FuzzBatchRecords: whatever lies in a CSV file, its records have a name, a path and a height.
 func FuzzBatchRecords(f *testing.F) {
 	f.Add([]byte("v2,/srv/v2,100\n\"v,3\", /srv/v3 ,200\n"))
