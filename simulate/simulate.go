@@ -69,7 +69,6 @@ type member struct {
 
 	rpc, p2p string // host:port where it listens
 
-	process *localnet.Process
 	watched watched
 }
 

@@ -54,9 +54,8 @@ func TestCosmovisor(t *testing.T) {
 // exchange is a home that goes from hand to hand.
 type exchange struct {
 	*testHome
-	units  string // folder of the service
-	plans  []string
-	starts int
+	units string // folder of the service
+	plans []string
 }
 
 func newExchange(t *testing.T, cosmovisor string) *exchange {
