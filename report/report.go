@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -110,10 +111,13 @@ func trimLines(text string) string {
 //go:embed page.html
 var files embed.FS
 
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{"drawing": draw}).ParseFS(files, "page.html"))
+// page is read when it is wanted: a supervisor never needs it.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page.html").Funcs(template.FuncMap{"drawing": draw}).ParseFS(files, "page.html"))
+})
 
 // HTML writes the document as a page. It has no scripts and asks for nothing from the network.
-func (d Document) HTML(w io.Writer) error { return page.Execute(w, d) }
+func (d Document) HTML(w io.Writer) error { return page().Execute(w, d) }
 
 // drawing is a timeline in the units of its picture.
 type drawing struct {
