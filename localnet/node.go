@@ -91,6 +91,7 @@ func (n *Node) Solstice(ctx context.Context, args ...string) error {
 // Process is a solstice that runs with its node. It leads a process group, which the node is in too.
 type Process struct {
 	*child.Process
+	Home string // of the node
 }
 
 // Start starts solstice run for the node; both write to the end of a log file. It ends when this process ends, in whatever way.
@@ -111,7 +112,7 @@ func (n *Node) Start(log string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", n.Name, err)
 	}
-	return &Process{p}, nil
+	return &Process{p, n.Home}, nil
 }
 
 // Stop asks solstice to end its node and itself, and kills both when that takes longer than the grace.
@@ -123,11 +124,27 @@ func (p *Process) Stop(grace time.Duration) error {
 	case <-p.Done():
 		return nil
 	case <-time.After(grace):
-		_ = syscall.Kill(-p.PID, syscall.SIGKILL) // an error means that nothing is left
-		<-p.Done()
-		return nil
+		return p.KillAll()
 	}
 }
+
+// KillAll kills solstice and its node, and waits until both are gone: the lock on the home, which the node inherits, is free then.
+func (p *Process) KillAll() error {
+	_ = syscall.Kill(-p.PID, syscall.SIGKILL) // an error means that nothing is left
+	<-p.Done()
+	for deadline := time.Now().Add(goneLimit); ; time.Sleep(time.Millisecond) {
+		lock, err := durable.Lock(p.Home)
+		if err == nil {
+			return lock.Close()
+		}
+		if !errors.Is(err, durable.ErrLocked) || time.Now().After(deadline) {
+			return fmt.Errorf("wait for the end of the node in %s: %w", p.Home, err)
+		}
+	}
+}
+
+// goneLimit is how long killed processes may take to be gone: one that waits for its disk takes a while.
+const goneLimit = 30 * time.Second
 
 // Kill kills solstice, and waits for its end. The kernel then tells its node to end.
 func (p *Process) Kill() error {

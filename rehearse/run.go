@@ -96,7 +96,7 @@ func (r *rehearsal) run(ctx context.Context, i int) (solstice.RehearsalRun, erro
 	}
 	p.note(ctx, outcome == solstice.RehearsalPassed)
 	p.run.Errors, p.run.ErrorLines = p.said.errors, p.said.lines // what it says at its end is not looked at
-	stopErr := p.process.Kill()                                  // what it has is thrown away
+	stopErr := p.process.KillAll()                               // what it has is thrown away
 	stores, _ := node.ReadStores(n.Paths(), r.result.Height)     // only to say more where runs differ; not every database can be read
 	r.stores = append(r.stores, stores)
 	if p.run.After == 0 {
@@ -141,9 +141,9 @@ func (p *pass) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start solstice run: %w", err)
 	}
-	p.process = &localnet.Process{Process: started}
+	p.process = &localnet.Process{Process: started, Home: p.n.Home}
 	if err := p.r.limiter.add(started.PID); err != nil {
-		return errors.Join(fmt.Errorf("put the node under its limit: %w", err), p.process.Kill())
+		return errors.Join(fmt.Errorf("put the node under its limit: %w", err), p.process.KillAll())
 	}
 	return nil
 }
@@ -184,10 +184,10 @@ func (p *pass) watch(ctx context.Context) (outcome solstice.RehearsalOutcome, re
 			p.said.read()
 			resident := p.look()
 			if p.r.limiter.exceeded(resident) {
-				return p.overMemory(p.process.Kill())
+				return p.overMemory(p.process.KillAll())
 			}
 			if err := p.lookAtDisk(); err != nil {
-				return solstice.RehearsalDisk, err.Error(), p.process.Kill()
+				return solstice.RehearsalDisk, err.Error(), p.process.KillAll()
 			}
 			if p.idle.over(time.Now(), reached, p.meter.usage()) {
 				return solstice.RehearsalFailed, fmt.Sprintf("the new binary runs, and has made no block and done nothing for %v, %s", idleLimit, p.when()), nil

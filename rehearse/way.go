@@ -232,7 +232,7 @@ func (r *rehearsal) haltOld(ctx context.Context, n *localnet.Node) (plan solstic
 	if err != nil {
 		return plan, false, err
 	}
-	p := &localnet.Process{Process: started}
+	p := &localnet.Process{Process: started, Home: n.Home}
 	ctx, cancel := context.WithTimeoutCause(ctx, haltLimit, fmt.Errorf("it has not halted after %v", haltLimit))
 	defer cancel()
 	said := &words{path: r.log(n)}
@@ -252,7 +252,7 @@ func (r *rehearsal) haltOld(ctx context.Context, n *localnet.Node) (plan solstic
 		committed = r.ownBlock(ctx, n, p, plan.Height-1)
 	}
 	if !committed {
-		return plan, false, errors.Join(err, p.Kill())
+		return plan, false, errors.Join(err, p.KillAll())
 	}
 	return plan, true, p.Stop(stopGrace) // it goes on from there
 }

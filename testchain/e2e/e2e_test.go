@@ -249,7 +249,7 @@ type node struct {
 // layOut lays out a network, and gives the test its time.
 func layOut(t *testing.T, config network.Config) (context.Context, *network.Network) {
 	t.Helper()
-	return layOutFor(t, 5*time.Minute, config)
+	return layOutFor(t, 20*time.Minute, config) // most of it may be the wait for other tests
 }
 
 func layOutFor(t *testing.T, limit time.Duration, config network.Config) (context.Context, *network.Network) {

@@ -78,7 +78,7 @@ func TestRehearse(t *testing.T) {
 }
 
 func testRehearse(t *testing.T, backend string) {
-	ctx, nw := layOutFor(t, 9*time.Minute, network.Config{DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 20000})
+	ctx, nw := layOut(t, network.Config{DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 20000})
 	n := home(t, nw.Nodes[0])
 	if backend == "pebbledb" {
 		n.endsBy = 2 // SDK v0.54 closes application.db twice (server/start.go), which pebble answers with a panic
