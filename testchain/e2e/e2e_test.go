@@ -64,7 +64,7 @@ func testMain(m *testing.M) int {
 // that as v3 adds no store, and carries it out again. Then what is on its disk decides.
 func TestUpgrades(t *testing.T) {
 	t.Parallel()
-	ctx, nw := layOut(t, network.Config{FullNodes: 1, BlockTime: 250 * time.Millisecond, LedgerKeys: 2000})
+	ctx, nw := layOut(t, network.Config{FullNodes: 1, BlockTime: 500 * time.Millisecond, LedgerKeys: 2000}) // few blocks go by until some are undone
 	validator, full := home(t, nw.Nodes[0]), home(t, nw.Nodes[1])
 
 	validator.run("init", built.chain.V1)
