@@ -2,13 +2,9 @@
 package report
 
 import (
-	"embed"
 	"fmt"
-	"html/template"
 	"io"
-	"math"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -106,91 +102,6 @@ func trimLines(text string) string {
 		out.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 	return out.String()
-}
-
-//go:embed page.html
-var files embed.FS
-
-// page is read when it is wanted: a supervisor never needs it.
-var page = sync.OnceValue(func() *template.Template {
-	return template.Must(template.New("page.html").Funcs(template.FuncMap{"drawing": draw}).ParseFS(files, "page.html"))
-})
-
-// HTML writes the document as a page. It has no scripts and asks for nothing from the network.
-func (d Document) HTML(w io.Writer) error { return page().Execute(w, d) }
-
-// drawing is a timeline in the units of its picture.
-type drawing struct {
-	Width, Height int
-	Lanes         []drawnLane
-	Ticks         []tick
-}
-
-type drawnLane struct {
-	Name  string
-	Y     int
-	Spans []drawnSpan
-}
-
-type drawnSpan struct {
-	X, Width float64
-	Kind     Kind
-	Label    string // inside, where it has room
-	Title    string
-}
-
-type tick struct {
-	X     float64
-	Label string
-}
-
-// Measures of the picture.
-const (
-	drawnWidth = 1000
-	nameWidth  = 150
-	laneHeight = 34
-	charWidth  = 7.0
-	leastWidth = 1.5 // so that a short span can be seen
-)
-
-// draw lays a timeline out.
-func draw(t Timeline) drawing {
-	whole := t.To.Sub(t.From).Seconds()
-	if whole <= 0 {
-		whole = 1
-	}
-	x := func(at time.Time) float64 {
-		return nameWidth + (drawnWidth-nameWidth)*min(max(at.Sub(t.From).Seconds()/whole, 0), 1)
-	}
-	d := drawing{Width: drawnWidth, Height: laneHeight*len(t.Lanes) + 26}
-	for i, lane := range t.Lanes {
-		drawn := drawnLane{Name: lane.Name, Y: i*laneHeight + 4}
-		for _, s := range lane.Spans {
-			span := drawnSpan{X: x(s.From), Width: max(x(s.To)-x(s.From), leastWidth), Kind: s.Kind}
-			span.Title = fmt.Sprintf("%s: %s, %s", s.Label, s.Kind, Took(s.To.Sub(s.From)))
-			if float64(len(s.Label)+1)*charWidth < span.Width {
-				span.Label = s.Label
-			}
-			drawn.Spans = append(drawn.Spans, span)
-		}
-		d.Lanes = append(d.Lanes, drawn)
-	}
-	step := tickStep(whole)
-	for s := 0.0; s <= whole; s += step {
-		d.Ticks = append(d.Ticks, tick{nameWidth + (drawnWidth-nameWidth)*s/whole, fmt.Sprintf("%g s", s)})
-	}
-	return d
-}
-
-// tickStep is a round number of seconds that makes about ten ticks.
-func tickStep(whole float64) float64 {
-	power := math.Pow(10, math.Floor(math.Log10(whole/10)))
-	for _, f := range []float64{1, 2, 5} {
-		if power*f >= whole/12 {
-			return max(power*f, 0.1)
-		}
-	}
-	return max(power*10, 0.1)
 }
 
 // Took writes a duration as people read it.

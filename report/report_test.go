@@ -15,7 +15,7 @@ func example() Document {
 			{at, at.Add(4 * time.Second), Running, "genesis"}, {at.Add(4 * time.Second), at.Add(4*time.Second + time.Millisecond), Solstice, "v2"},
 		}}}},
 		Tables: []Table{{Title: "Standing still", Columns: []string{"node", "total"}, Rows: [][]string{{"validator0", "1.00 s"}}, Note: "From the halt on."}},
-		Notes:  []string{"one <script>alert(1)</script>"},
+		Notes:  []string{`one <script>alert(1)</script> & "two"`},
 	}
 	d.Facts.Add("nodes", "%d", 3)
 	return d
@@ -37,7 +37,7 @@ Standing still
   From the halt on.
 
 To be looked at
-  one <script>alert(1)</script>
+  one <script>alert(1)</script> & "two"
 `
 	if got := out.String(); got != want {
 		t.Errorf("text:\n%s\nwant:\n%s", got, want)
@@ -51,14 +51,23 @@ func TestHTML(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := out.String()
-	for _, want := range []string{"It went &lt;well&gt;.", "&lt;script&gt;", "From the halt on.", `class="running" x="150" width="340"`, "genesis: running, 4.00 s", `class="solstice" x="490" width="1.5"`} {
+	for _, want := range []string{"It went &lt;well&gt;.", "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;two&#34;", "From the halt on.", `class="running" x="150" width="340"`, "genesis: running, 4.00 s", `class="solstice" x="490" width="1.5"`} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}
 	}
-	for _, bad := range []string{"<script", "http://", "https://", "ZgotmplZ"} {
+	for _, bad := range []string{"<script", "http://", "https://"} {
 		if strings.Contains(page, bad) {
 			t.Errorf("the page has %q", bad)
+		}
+	}
+}
+
+// TestKinds: every kind of span has its colour, in the picture and in the key.
+func TestKinds(t *testing.T) {
+	for _, k := range kinds {
+		if !strings.Contains(style, "--"+string(k.kind)+":") || !strings.Contains(style, "."+string(k.kind)+" {") {
+			t.Errorf("no colour for %s", k.kind)
 		}
 	}
 }
