@@ -54,6 +54,7 @@ func (s *Simulation) upgrade(ctx context.Context, i int) error {
 	}
 	told := map[*member]bool{}
 	progress := newProgress()
+	defer s.notKilled(plan)
 	return localnet.Poll(ctx, func() (bool, error) {
 		select {
 		case err := <-failed:
@@ -66,13 +67,16 @@ func (s *Simulation) upgrade(ctx context.Context, i int) error {
 	})
 }
 
-// through says whether every node has gone through a plan, and tells of each that has, once.
+// through says whether every node has gone through a plan, and tells of each that has, once. It is an error if none but nodes whose
+// binaries are missing are left, or if the network stands still for want of them.
 func (s *Simulation) through(plan solstice.Plan, told map[*member]bool, progress *progress) (bool, error) {
-	var left []string
+	var left []string // what those are doing that are not through
+	onlyMissing := true
 	for _, m := range s.members {
 		u, waiting, found := m.watched.passage(plan.Name)
 		view := m.watched.view()
 		progress.note(m.Name, fmt.Sprint(view.Height, view.State, len(u.Steps)))
+		missing := s.isIn(s.config.Missing, m) && waiting != ""
 		switch {
 		case found && u.State == "confirmed":
 			if !told[m] {
@@ -81,22 +85,20 @@ func (s *Simulation) through(plan solstice.Plan, told map[*member]bool, progress
 					took(time.Duration(u.Standing.Total)), took(time.Duration(u.Standing.Ours)), took(time.Duration(u.Standing.Migration)))
 			}
 			continue
-		case view.Ended && !s.isIn(s.config.Kill, m):
+		case view.Ended:
 			return false, fmt.Errorf("%s has ended in upgrade %s: %s", m.Name, plan.Name, s.lastWords(m))
-		case s.isIn(s.config.Missing, m) && waiting != "":
+		case missing:
 			left = append(left, m.Name+" has no binary for "+plan.Name+" and waits")
-		case s.isIn(s.config.Missing, m):
-			left = append(left, "")
 		default:
 			left = append(left, m.Name+": "+view.State)
 		}
+		onlyMissing = onlyMissing && missing
 	}
-	if len(left) == 0 {
+	switch {
+	case len(left) == 0:
 		s.screen.Say("%s: every node has gone through it", plan)
 		return true, nil
-	}
-	onlyMissing := !slices.Contains(left, "") && !slices.ContainsFunc(left, func(text string) bool { return !strings.Contains(text, "has no binary") })
-	if onlyMissing || len(s.config.Missing) > 0 && progress.since() > standingLimit {
+	case onlyMissing, len(s.config.Missing) > 0 && progress.since() > standingLimit:
 		return false, errors.New(strings.Join(left, "; "))
 	}
 	return false, nil
@@ -118,7 +120,8 @@ func (p *progress) note(name, what string) {
 
 func (p *progress) since() time.Duration { return time.Since(p.at) }
 
-// killDuring kills a node's solstice in the middle of its next upgrade, and starts it again.
+// killDuring kills a node's solstice in the middle of its next upgrade, and starts it again. That is done by who watches the node, so
+// nobody sees it ended in between.
 func (s *Simulation) killDuring(m *member, failed chan<- error) {
 	m.watched.mu.Lock()
 	defer m.watched.mu.Unlock()
@@ -132,6 +135,18 @@ func (s *Simulation) killDuring(m *member, failed chan<- error) {
 		if err != nil {
 			failed <- err
 		}
+	}
+}
+
+// notKilled notes which nodes were to be killed in an upgrade, and went through it before that could be seen.
+func (s *Simulation) notKilled(plan solstice.Plan) {
+	for _, m := range s.members {
+		m.watched.mu.Lock()
+		if m.watched.doing != nil {
+			m.watched.doing = nil
+			s.result.note("%s: solstice was to be killed in the middle of %s, and was through before that was seen", m.Name, plan.Name)
+		}
+		m.watched.mu.Unlock()
 	}
 }
 

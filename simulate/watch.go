@@ -69,6 +69,8 @@ func (w *watched) passage(plan string) (u solstice.Upgrade, waiting string, foun
 const (
 	// watchEvery is how often every node is looked at.
 	watchEvery = 100 * time.Millisecond
+	// killEvery is the same for one that is to be killed in the middle of an upgrade, which may take a tenth of a second.
+	killEvery = 10 * time.Millisecond
 	// showEvery is how often that is shown.
 	showEvery = 250 * time.Millisecond
 )
@@ -81,7 +83,7 @@ func (s *Simulation) watch(ctx context.Context) (done <-chan struct{}) {
 		m.watched.now = View{Name: m.Name, Version: solstice.Genesis, State: "starting"}
 		m.watched.hashes = map[int64]string{}
 		looking.Go(func() {
-			for every(ctx, watchEvery) {
+			for every(ctx, m.watched.pause()) {
 				m.look(ctx)
 			}
 		})
@@ -96,6 +98,16 @@ func (s *Simulation) watch(ctx context.Context) (done <-chan struct{}) {
 		close(ended)
 	}()
 	return ended
+}
+
+// pause is how soon to look again.
+func (w *watched) pause() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.doing != nil {
+		return killEvery
+	}
+	return watchEvery
 }
 
 // every pauses, and says whether to go on.
