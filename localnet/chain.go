@@ -61,7 +61,7 @@ func Open(ctx context.Context, path string) (*Chain, error) {
 		return nil, &solstice.RefusedError{Reason: err.Error(), Hint: "try it by hand: " + path + " --help"}
 	}
 	if match := usageLine.FindStringSubmatch(text); match != nil {
-		c.Name = match[1]
+		c.Name = filepath.Base(match[1]) // it becomes the name of files
 	}
 	for _, command := range []string{"init", "start", "keys", "tx"} {
 		if !slices.Contains(c.helps[""].Commands, command) {
@@ -71,7 +71,7 @@ func Open(ctx context.Context, path string) (*Chain, error) {
 			}
 		}
 	}
-	if c.Name == "" {
+	if c.Name == "" || c.Name == "." || c.Name == ".." || c.Name == "/" {
 		c.Name = filepath.Base(path)
 	}
 	return c, nil

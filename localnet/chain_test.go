@@ -67,6 +67,16 @@ func TestChain(t *testing.T) {
 	}
 }
 
+// TestName: what a binary calls itself becomes the name of files, and leads nowhere else.
+func TestName(t *testing.T) {
+	for said, want := range map[string]string{"gaiad": "gaiad", "./bin/gaiad": "gaiad", "../../etc/passwd": "passwd", "..": "chaind", "/": "chaind"} {
+		c, err := Open(t.Context(), write(t, strings.Replace(chaind, "  examplechaind [command]", "  "+said+" [command]", 1)))
+		if err != nil || c.Name != want {
+			t.Errorf("a binary that calls itself %q has the name %+v, %v; want %s", said, c, err, want)
+		}
+	}
+}
+
 // TestEnvironment: what an operator has set for his node does not reach one that is for practice.
 func TestEnvironment(t *testing.T) {
 	for _, name := range []string{"DAEMON_HOME", "SOLSTICE_STATE_DIR", "COSMOVISOR_DISABLE_LOGS", "UNSAFE_SKIP_BACKUP", "EXAMPLECHAIND_P2P_LADDR"} {

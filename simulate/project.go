@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path"
 	"path/filepath"
@@ -28,6 +29,9 @@ const (
 	rpcPort      = 26657
 	p2pPort      = 26656
 )
+
+// projectVoting is how long a vote lasts if nothing else is said: the votes come from a container of its own beside busy ones.
+const projectVoting = 15 * time.Second
 
 // network is what a project's own governance has to know: the content of projectFile.
 type network struct {
@@ -80,11 +84,20 @@ func (p Project) Write(ctx context.Context, config Config, screen Screen) error 
 		return err
 	}
 	defer lock.Close()
-	if err := os.Mkdir(config.Dir, 0o755); err != nil {
+	if err := p.write(ctx, s, self); err != nil {
+		return errors.Join(err, clearFolder(p.Dir))
+	}
+	return nil
+}
+
+// write writes the project into its empty folder.
+func (p Project) write(ctx context.Context, s *Simulation, self string) error {
+	if err := os.Mkdir(s.config.Dir, 0o755); err != nil {
 		return err
 	}
-	// The governance is a container of its own beside busy ones: leave it time.
-	s.voting = max(s.voting, 10*time.Second)
+	if s.voting == 0 {
+		s.voting = projectVoting
+	}
 	if err := s.layOut(ctx, p.address, p.place); err != nil {
 		return err
 	}
@@ -184,12 +197,16 @@ func (s *Simulation) networks(m *member) (networks []int) {
 	return networks
 }
 
-// subnet is the beginning of the addresses in a network.
-func subnet(network int) string { return fmt.Sprintf("10.213.%d", network) }
+// subnet is the beginning of the addresses in a network. Projects in other folders have others: two can run side by side.
+func (s *Simulation) subnet(network int) string {
+	h := fnv.New32a()
+	h.Write([]byte(s.config.Dir))
+	return fmt.Sprintf("10.%d.%d", 20+h.Sum32()%200, network)
+}
 
 // ip is a member's address in one of its networks.
 func (s *Simulation) ip(m *member, network int) string {
-	return fmt.Sprintf("%s.%d", subnet(network), 10+slices.Index(s.members, m))
+	return fmt.Sprintf("%s.%d", s.subnet(network), 10+slices.Index(s.members, m))
 }
 
 // place makes the layout of solstice in each home, with links to the versions in the image: every version is there once.
@@ -248,8 +265,8 @@ ENTRYPOINT [%q]
 func (s *Simulation) compose() string {
 	var text strings.Builder
 	word := func(v any) string {
-		content, _ := json.Marshal(v) // strings, always
-		return string(content)
+		content, _ := json.Marshal(v)                         // strings, always
+		return strings.ReplaceAll(string(content), "$", "$$") // Compose would take it for a variable
 	}
 	text.WriteString("# A practice network: see README.md.\nversion: \"3.8\"\n\nservices:\n")
 	for i, m := range s.members {
@@ -261,7 +278,7 @@ func (s *Simulation) compose() string {
 		fmt.Fprintf(&text, "    command: %s\n", word(append([]string{"run", "start", "--home", home}, m.Args...)))
 		fmt.Fprintf(&text, "    environment:\n      - DAEMON_HOME=%s\n", home)
 		for _, variable := range m.Environ {
-			fmt.Fprintf(&text, "      - %s\n", word(strings.ReplaceAll(variable, "$", "$$")))
+			fmt.Fprintf(&text, "      - %s\n", word(variable))
 		}
 		fmt.Fprintf(&text, "    restart: unless-stopped\n    stop_grace_period: 2m # longer than DAEMON_SHUTDOWN_GRACE\n    healthcheck:\n      test: %s\n    volumes:\n      - %s:%s\n    networks:\n",
 			word([]string{"CMD", projectBin, "status", "--check"}), m.Name, home)
@@ -288,7 +305,7 @@ func (s *Simulation) compose() string {
 		if n > 0 {
 			text.WriteString("    internal: true # a validator has no way out but through its sentries\n")
 		}
-		fmt.Fprintf(&text, "    ipam:\n      config:\n        - subnet: %s.0/24\n", subnet(n))
+		fmt.Fprintf(&text, "    ipam:\n      config:\n        - subnet: %s.0/24\n", s.subnet(n))
 	}
 	return text.String()
 }

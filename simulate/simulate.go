@@ -100,11 +100,12 @@ func Run(ctx context.Context, config Config, screen Screen) (*Result, error) {
 	defer lock.Close()
 	began := time.Now()
 	screen.Say("laying out %s of %s in %s", s.describe(), s.chains[0].Name, config.Dir)
-	if err := s.layOut(ctx, (*Simulation).here, (*Simulation).placeGenesis); err != nil {
-		return nil, err
+	err = s.layOut(ctx, (*Simulation).here, (*Simulation).placeGenesis)
+	if err == nil {
+		err = s.writeScript()
 	}
-	if err := s.writeScript(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, clearFolder(config.Dir))
 	}
 	screen.Say("laid out in %s", took(time.Since(began)))
 	return s.run(ctx)
@@ -126,6 +127,15 @@ func claim(dir string) (lock *os.File, err error) {
 		lock.Close()
 	}
 	return lock, err
+}
+
+// clearFolder empties a folder that was claimed: a network that is not whole is of no use, and the next one wants an empty folder.
+func clearFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // prepare looks at what is wanted, and at the binaries. Nothing is changed.

@@ -99,6 +99,27 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// TestHalfWritten: a network that can't be laid out leaves an empty folder, also as a project.
+func TestHalfWritten(t *testing.T) {
+	config := Config{
+		Binary: chaind(t, "oldd", "vote submit-proposal"), Validators: 1, Stake: "1000", BlockTime: time.Second, Patience: time.Second,
+		Dir: filepath.Join(t.TempDir(), "network"),
+	}
+	check := func(err error, dir string) {
+		t.Helper()
+		if want := "lay out the network: make homes: validator0: oldd init validator0: exit status 1"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a binary whose init fails: %v, want %s", err, want)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+			t.Errorf("left in the folder: %v, %v", entries, err)
+		}
+	}
+	_, err := Run(t.Context(), config, quiet{})
+	check(err, config.Dir)
+	project := Project{Dir: filepath.Join(t.TempDir(), "project"), Base: "some-image"}
+	check(project.Write(t.Context(), config, quiet{}), project.Dir)
+}
+
 // TestSetGenesis: governance is made quick in the words of each SDK.
 func TestSetGenesis(t *testing.T) {
 	for _, tt := range []struct{ name, genesis, path, want string }{
@@ -168,9 +189,13 @@ func TestDials(t *testing.T) {
 func TestCompose(t *testing.T) {
 	s := Simulation{config: Config{Validators: 2, Sentries: 1}}
 	s.enlist()
+	for _, m := range s.members {
+		m.Args = []string{"--moniker=$HOME"}
+	}
 	var project struct {
 		Services map[string]struct {
 			Command     []string
+			Networks    any
 			Volumes     []string
 			Grace       time.Duration `yaml:"stop_grace_period"`
 			Healthcheck struct{ Test []string }
@@ -183,6 +208,13 @@ func TestCompose(t *testing.T) {
 		got := project.Services[m.Name]
 		if want := []string{"CMD", "/usr/local/bin/solstice", "status", "--check"}; !slices.Equal(got.Healthcheck.Test, want) {
 			t.Errorf("%s has the health check %q, want %q", m.Name, got.Healthcheck.Test, want)
+		}
+		if last := got.Command[len(got.Command)-1]; last != "--moniker=$$HOME" {
+			t.Errorf("%s is started with %q, which Compose would read variables in", m.Name, last)
+		}
+		networks, _ := got.Networks.(map[string]any)
+		if _, private := networks["private-"+m.Name]; m.Validator && (len(networks) != 1 || !private) {
+			t.Errorf("%s is in the networks %v, want its private one alone", m.Name, networks)
 		}
 		if want := m.Name + ":/homes/" + m.Name; !slices.Contains(got.Volumes, want) || got.Grace <= time.Minute {
 			t.Errorf("%s has the volumes %q and %v to stop, want %s and more than a minute", m.Name, got.Volumes, got.Grace, want)
