@@ -87,14 +87,19 @@ func (s *Supervisor) takePaused(ctx context.Context, p *pause) error {
 	return err
 }
 
-// endPause answers who has asked. What follows is decided as at any start: the node is launched again, also without a snapshot.
+// endPause answers who has asked. What follows is decided as at any start: the node is launched again, also without a snapshot, unless
+// somebody has asked for the end meanwhile.
 func (s *Supervisor) endPause(err error) {
 	p := s.paused
 	s.paused = nil
+	next := "the node is started again"
+	if s.asked != nil {
+		next = "the node stays stopped, as solstice was told to end"
+	}
 	if err != nil {
-		s.Log.Error("the snapshot that was asked for can't be taken; the node is started again", "err", err)
+		s.Log.Error("the snapshot that was asked for can't be taken; "+next, "err", err)
 	} else {
-		s.Log.Info("snapshot taken; the node is started again", "id", p.taken.ID, "stopped", time.Duration(p.taken.Stopped))
+		s.Log.Info("snapshot taken; "+next, "id", p.taken.ID, "stopped", time.Duration(p.taken.Stopped))
 	}
 	s.unseen = true
 	p.reply <- pauseReply{p.taken, err}
