@@ -5,17 +5,13 @@
 package supervisor
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -425,115 +421,6 @@ func (s *Supervisor) upgradeFailed(err error) (int, error) {
 	return solstice.ExitFailed, fmt.Errorf("%w; the next start goes on with this upgrade", err)
 }
 
-// launch starts the binary that was decided on.
-func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if err := s.checkSigned(); err != nil {
-		return s.keepOrRefuse(err)
-	}
-	if s.keepBefore(d, facts) {
-		return false, 0, nil
-	}
-	if err := facts.Settle(s.Home); err != nil {
-		return s.keepOrRefuse(err)
-	}
-	if d.Note != "" {
-		s.Log.Warn(d.Note)
-	}
-	if d.Relink {
-		s.warn("the current link can't be made", facts.Relink(s.Home, d))
-	}
-	if !facts.Height.Known && len(d.Pending) > 0 {
-		s.Log.Info("the height is not known: no plan is due before the node tells it", "plan", d.Pending[0].Name, "height", d.Pending[0].Height)
-	}
-	switch mended, err := facts.MendPlan(s.Home, d.Dir); {
-	case err != nil:
-		return s.keepOrRefuse(fmt.Errorf("the plan file, which the new binary needs, can't be written: %w", err))
-	case mended:
-		s.Log.Warn("the plan file was not whole, and the new binary needs it: it is written anew from the journal", "path", s.Home.PlanFile())
-	}
-	binary := s.Home.Binary(d.Dir)
-	if err := artifact.MakeExecutable(binary); err != nil {
-		return s.keepOrRefuse(err)
-	}
-	cmd := exec.Command(binary, s.Args...)
-	cmd.Dir, cmd.Env = s.Home.Root(), artifact.Environ(binary)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{s.nodeLock}
-	s.planAt, s.written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
-	process, err := child.Start(cmd, syscall.SIGTERM)
-	if err != nil {
-		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
-	}
-	s.recordHeight() // of the node before: it may be the last that is known for long
-	s.heard, s.disk = upgrade.Height{}, nil
-	s.process, s.ended, s.last = process, process.Done(), nil
-	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
-	s.warn("the journal can't be written", err)
-	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: shown(s.Args)}})
-	if s.watched != nil {
-		if r := rehearsedBefore(s.Home, s.watched.Plan.Name); r != nil {
-			s.Log.Info("the new binary migrates; so long it took when it was rehearsed", "plan", r.Name, "about", time.Duration(r.FirstBlock).Round(time.Second/10))
-		}
-	}
-	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(shown(s.Args), " "))
-	go s.probes.Digest(binary) // a snapshot names it; at the height there is no time for it
-	s.keeper.look()
-	s.warn("the node's arguments can't be recorded", s.recordArgs())
-	s.lookAgainIn(s.pace(d))
-	return false, 0, nil
-}
-
-// recordArgs keeps the node's arguments for the commands that have to know where its home is. No address with a secret in it
-// helps them.
-func (s *Supervisor) recordArgs() error {
-	content, err := json.Marshal(solstice.Started{Dir: s.Home.Dir, Args: shown(s.Args)})
-	if err != nil {
-		return err
-	}
-	if have, err := os.ReadFile(s.Home.ArgsFile()); err == nil && bytes.Equal(have, content) {
-		return nil
-	}
-	return durable.WriteFile(s.Home.ArgsFile(), content, 0o600)
-}
-
-// shown are the node's arguments without the secrets in them.
-func shown(args []string) []string {
-	var texts []string
-	for _, arg := range args {
-		texts = append(texts, artifact.Redact(arg))
-	}
-	return texts
-}
-
-// restart waits longer after each failure in a row, then starts the node again.
-func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if s.restartAt.IsZero() {
-		if s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter {
-			s.failures = 0
-		}
-		delay := min(backoffMin<<min(s.failures, 16), backoffMax)
-		s.failures++
-		s.restartAt = s.last.At.Add(delay)
-		s.Log.Warn("the node is started again, as SOLSTICE_RESTART_ON_FAILURE says", "end", s.last.String(), "in", delay)
-	}
-	if wait := time.Until(s.restartAt); wait > 0 {
-		s.lookAgainIn(wait)
-		return false, 0, nil
-	}
-	s.restartAt = time.Time{}
-	return s.launch(d, facts)
-}
-
-// endedEarly explains the end of a new binary that never got beyond its plan's height.
-func (s *Supervisor) endedEarly() error {
-	mute := !s.heard.Known && s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter // its blocks can't be seen
-	if s.watched == nil || s.asked != nil || mute {
-		return nil
-	}
-	return fmt.Errorf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %v; what it printed stands above, and the next start tries it again",
-		s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, s.last)
-}
-
 // exitCode is the node's own. Without a node it is the signal's that asked for the end. A new binary that ended
 // before its first block has failed, whatever its code.
 func (s *Supervisor) exitCode() int {
@@ -592,19 +479,3 @@ func (s *Supervisor) nodeEnded() error {
 }
 
 func (s *Supervisor) lookAgainIn(d time.Duration) { s.retry.Reset(max(d, time.Millisecond)) }
-
-// probeStaged finds out, in the background, whether the binaries that wait for their plan are the verified ones, and have a
-// pre-upgrade command.
-func (s *Supervisor) probeStaged(dirs []string) {
-	for _, dir := range dirs {
-		binary := s.Home.Binary(dir)
-		if s.probing[binary] == watch.StampOf(binary) || artifact.Check(binary) != nil || artifact.MakeExecutable(binary) != nil {
-			continue
-		}
-		if s.probing == nil {
-			s.probing = map[string]watch.Stamp{}
-		}
-		s.probing[binary] = watch.StampOf(binary)
-		go s.probes.Ahead(s.Home, dir)
-	}
-}
