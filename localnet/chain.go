@@ -180,9 +180,14 @@ func firstWords(args []string) string {
 	return strings.Join(args[:min(end, 4)], " ")
 }
 
-// lastLines is the end of what a program has said, on one line. A usage text that follows the error is left out.
+// lastLines is the end of what a program has said, on one line. A usage text that follows the error is left out, and so is the trace
+// that follows a panic.
 func lastLines(out []byte) string {
 	text := strings.TrimSpace(string(out))
+	if at := strings.LastIndex("\n"+text, "\npanic: "); at >= 0 {
+		text, _, _ = strings.Cut(text[at:], "\n\n")
+		text, _, _ = strings.Cut(text, "\ngoroutine ")
+	}
 	if before, _, found := strings.Cut(text, "\nUsage:"); found {
 		text = strings.TrimSpace(before)
 	}

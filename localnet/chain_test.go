@@ -37,6 +37,7 @@ HELP
   "tx --help") printf 'Usage:\n  examplechaind tx [command]\n\nAvailable Commands:\n  gov   Governance\n\nFlags:\n      --chain-id string\n\nGlobal Flags:\n      --home string\n' ;;
   "tx gov --help") printf 'Available Commands:\n  vote  Vote\n' >&2 ;;
   environment*) env ;;
+  panic*) printf 'words before\npanic: invalid denom\n\ngoroutine 1 [running]:\nmain.main()\n' >&2; exit 2 ;;
   *) echo "Error: unknown command" >&2; printf 'Usage:\n  examplechaind\n' >&2; exit 1 ;;
 esac
 `
@@ -64,6 +65,18 @@ func TestChain(t *testing.T) {
 	_, err = c.Run(t.Context(), t.TempDir(), "bad", "command", "--flag", "value")
 	if want := "chaind bad command: exit status 1: Error: unknown command"; err == nil || err.Error() != want {
 		t.Errorf("a failed command: %v, want %s", err, want)
+	}
+}
+
+// TestLastLines: of a panic the words are told, and not the trace.
+func TestLastLines(t *testing.T) {
+	c, err := Open(t.Context(), write(t, chaind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Run(t.Context(), t.TempDir(), "panic")
+	if want := "chaind panic: exit status 2: panic: invalid denom"; err == nil || err.Error() != want {
+		t.Errorf("a command that panics: %v, want %s", err, want)
 	}
 }
 

@@ -179,7 +179,7 @@ func publish(out io.Writer, result any, document report.Document, page string, a
 	return errors.Join(err, durable.WriteFile(page, []byte(html.String()), 0o644))
 }
 
-// reportPath looks whether a report can be written there, before the work that it is about.
+// reportPath looks whether a report can be written there, before the work that it is about: a file is made, and removed again.
 func reportPath(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -188,12 +188,12 @@ func reportPath(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(filepath.Dir(path))
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is not a folder", filepath.Dir(path))
+	try, err := os.CreateTemp(filepath.Dir(path), durable.TempPrefix)
+	if err == nil {
+		err = errors.Join(try.Close(), os.Remove(try.Name()))
 	}
 	if err != nil {
-		return "", &solstice.RefusedError{Reason: "the report can't be written: " + err.Error(), Hint: "name a file in a folder that is there"}
+		return "", &solstice.RefusedError{Reason: "the report can't be written: " + err.Error(), Hint: "name a file in a folder that is there and can be written to"}
 	}
 	return path, nil
 }
