@@ -34,6 +34,17 @@ type Supervisor struct {
 	PID   int       `json:"pid"`
 	Since time.Time `json:"since"`
 	State string    `json:"state"` // starting, running, upgrading, pausing (for a snapshot), waiting or stopping
+	// Reloads is how often a new version has taken over in this process.
+	Reloads int `json:"reloads,omitempty"`
+	// ReloadFault is why the last one that should has not.
+	ReloadFault string `json:"reload_fault,omitempty"`
+}
+
+// Reloading is a reload that has been tried and is about to happen.
+type Reloading struct {
+	PID     int    `json:"pid"`     // of the supervisor, before and after
+	Version string `json:"version"` // that gives way
+	Reloads int    `json:"reloads"` // before it
 }
 
 // Process is the node's process.

@@ -34,11 +34,19 @@ const maxSocketPath = 100
 type Supervisor interface {
 	Status(ctx context.Context) (solstice.Status, error)
 	Snapshot(ctx context.Context, name string) (solstice.Paused, error)
+	Reload(ctx context.Context) (solstice.Reloading, error)
 }
 
-// Serve answers at the socket until the returned function is called, which removes it. A socket that a dead
-// supervisor left there is replaced; that none is alive is for the caller to know.
-func Serve(socket string, supervisor Supervisor) (stop func(), err error) {
+// Server answers at a socket.
+type Server struct {
+	socket   string
+	listener *net.UnixListener
+	http     http.Server
+}
+
+// Serve begins to answer at the socket. A socket that a dead supervisor left there is replaced; that none is alive is for the
+// caller to know.
+func Serve(socket string, supervisor Supervisor) (*Server, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -51,10 +59,36 @@ func Serve(socket string, supervisor Supervisor) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	listener.(*net.UnixListener).SetUnlinkOnClose(false) // it would look for the short path
 	if err := narrow(socket); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
+	return serve(socket, listener, supervisor)
+}
+
+// Resume goes on where a Server has given its socket away.
+func Resume(socket string, listening *os.File, supervisor Supervisor) (*Server, error) {
+	listener, err := net.FileListener(listening)
+	listening.Close()
+	if err != nil {
+		return nil, err
+	}
+	return serve(socket, listener, supervisor)
+}
+
+func serve(socket string, listener net.Listener, supervisor Supervisor) (*Server, error) {
+	unixListener, ok := listener.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s is no socket of this system", listener.Addr()), listener.Close())
+	}
+	unixListener.SetUnlinkOnClose(false) // it would look for the short path
+	s := &Server{socket: socket, listener: unixListener, http: http.Server{
+		Handler: ours(routes(supervisor)), ConnContext: withPeer, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+	}}
+	go s.http.Serve(unixListener)
+	return s, nil
+}
+
+func routes(supervisor Supervisor) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", handler(func(w http.ResponseWriter, r *http.Request) error {
 		s, err := supervisor.Status(r.Context())
@@ -64,13 +98,33 @@ func Serve(socket string, supervisor Supervisor) (stop func(), err error) {
 		taken, err := supervisor.Snapshot(r.Context(), r.PathValue("name"))
 		return answer(w, taken, err)
 	}))
-	server := &http.Server{Handler: ours(mux), ConnContext: withPeer, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
-	go server.Serve(listener)
-	return func() {
-		server.Close()
-		os.Remove(socket)
-	}, nil
+	mux.Handle("POST /v1/reload", handler(func(w http.ResponseWriter, r *http.Request) error {
+		begun, err := supervisor.Reload(r.Context())
+		return answer(w, begun, err)
+	}))
+	return mux
 }
+
+// Close ends it and removes the socket.
+func (s *Server) Close() {
+	s.http.Close()
+	os.Remove(s.socket)
+}
+
+// Hand ends it and gives the listening socket away: who connects waits until somebody resumes. Answers that are under way are
+// finished, if they don't take long.
+func (s *Server) Hand() (listening *os.File, err error) {
+	listening, err = s.listener.File()
+	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	return listening, err
+}
+
+// finishTimeout is longer than a status takes.
+const finishTimeout = 500 * time.Millisecond
 
 // listen binds a socket that is for us alone from its first moment on, whatever the umask is: on Linux, bind(2) gives it the mode
 // that it has before.
@@ -166,6 +220,13 @@ func Status(ctx context.Context, socket string) (s solstice.Status, err error) {
 func Snapshot(ctx context.Context, socket, name string) (taken solstice.Paused, err error) {
 	err = call(ctx, socket, http.MethodPost, "/v1/snapshots/"+url.PathEscape(name), &taken)
 	return taken, err
+}
+
+// Reload has the supervisor give way to the program that lies where its own was when it was started. It answers once that has been
+// tried, and just before it takes over. The errors are those of Snapshot.
+func Reload(ctx context.Context, socket string) (begun solstice.Reloading, err error) {
+	err = call(ctx, socket, http.MethodPost, "/v1/reload", &begun)
+	return begun, err
 }
 
 // call asks the supervisor and decodes its answer.

@@ -48,13 +48,13 @@ func ask(socket string) (answer string, err error) {
 	return string(content), err
 }
 
-func serve(t *testing.T, socket string) {
+func serveOne(t *testing.T, socket string) {
 	t.Helper()
-	stop, err := Serve(socket, fake{nil})
+	server, err := Serve(socket, fake{nil})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(stop)
+	t.Cleanup(server.Close)
 }
 
 // TestOthersAreNotAnswered: another user can't connect; and where somebody has opened the socket to all, is sent away.
@@ -69,7 +69,7 @@ func TestOthersAreNotAnswered(t *testing.T) {
 		}
 	}
 	socket := filepath.Join(folder, "s")
-	serve(t, socket)
+	serveOne(t, socket)
 	var answer string
 	var err error
 	if err := asNobody(func() { answer, err = ask(socket) }); err != nil {
@@ -105,7 +105,7 @@ func TestSocketIsNeverWide(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := unix.Umask(0)
-	serve(t, filepath.Join(folder, "s"))
+	serveOne(t, filepath.Join(folder, "s"))
 	unix.Umask(old)
 	if info, err := os.Stat(filepath.Join(folder, "s")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info, err)

@@ -26,7 +26,7 @@ func TestStatus(t *testing.T) {
 			t.Fatal(err)
 		}
 		fault := errors.New("no home")
-		stop, err := Serve(socket, fake{fault})
+		server, err := Serve(socket, fake{fault})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,18 +36,18 @@ func TestStatus(t *testing.T) {
 		if _, err := Status(t.Context(), socket); err == nil || !strings.Contains(err.Error(), "no home") {
 			t.Errorf("a fault of the supervisor: %v", err)
 		}
-		stop()
+		server.Close()
 		if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("after the end: %v", err)
 		}
-		stop, err = Serve(socket, fake{nil})
+		server, err = Serve(socket, fake{nil})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s, err := Status(t.Context(), socket); err != nil || s.Name != "noded" {
 			t.Errorf("Status = %+v, %v", s, err)
 		}
-		stop()
+		server.Close()
 	}
 }
 
@@ -56,6 +56,10 @@ type fake struct{ fault error }
 
 func (f fake) Status(context.Context) (solstice.Status, error) {
 	return solstice.Status{Name: "noded"}, f.fault
+}
+
+func (f fake) Reload(context.Context) (solstice.Reloading, error) {
+	return solstice.Reloading{PID: 1}, f.fault
 }
 
 func (f fake) Snapshot(_ context.Context, name string) (solstice.Paused, error) {
@@ -77,12 +81,12 @@ func TestSnapshot(t *testing.T) {
 		{"refused", &solstice.RefusedError{Reason: "plan v2 is due", Hint: "wait"}, "plan v2 is due"},
 		{"broken", errors.New("disk full"), "the supervisor says: disk full"},
 	} {
-		stop, err := Serve(socket, fake{tt.fault})
+		server, err := Serve(socket, fake{tt.fault})
 		if err != nil {
 			t.Fatal(err)
 		}
 		taken, err := Snapshot(t.Context(), socket, tt.name)
-		stop()
+		server.Close()
 		var refused *solstice.RefusedError
 		switch {
 		case tt.want == "" && (err != nil || taken.ID != tt.name):

@@ -2,11 +2,13 @@ package supervisor
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -139,6 +141,17 @@ func (s *Supervisor) probeStaged(dirs []string) {
 			s.probing = map[string]watch.Stamp{}
 		}
 		s.probing[binary] = watch.StampOf(binary)
-		go s.probes.Ahead(s.Home, dir)
+		s.probe(dir)
+	}
+}
+
+// startProbes lets binaries be asked beside the loop. None is any more when stop returns.
+func (s *Supervisor) startProbes() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	s.probe = func(dir string) { wait.Go(func() { s.probes.Ahead(ctx, s.Home, dir) }) }
+	return func() {
+		cancel()
+		wait.Wait()
 	}
 }

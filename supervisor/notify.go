@@ -21,6 +21,17 @@ type Manager struct {
 	Watchdog time.Duration // silence of this length is taken for a hang; 0: it isn't
 }
 
+// Environ is the environment in which a program finds its manager.
+func (m Manager) Environ() (env []string) {
+	if m.Socket != "" {
+		env = append(env, "NOTIFY_SOCKET="+m.Socket)
+	}
+	if m.Watchdog > 0 {
+		env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(m.Watchdog.Microseconds(), 10))
+	}
+	return env
+}
+
 const (
 	beatEvery   = 10 * time.Second       // how often a manager without a watchdog is told that something takes long
 	tellEvery   = time.Second            // how often its status changes at most
@@ -55,6 +66,9 @@ func (s *Supervisor) startTelling() {
 	}
 	s.notifier.timer = time.NewTimer(0)
 	s.notifier.due = s.notifier.timer.C
+	if s.notifier.ready {
+		return // it was told, by the version before
+	}
 	s.send("STATUS=starting", extend(s.Grace+stopMargin))
 }
 

@@ -3,14 +3,25 @@ package supervisor
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// Forwarded are the signals that reach the node each time they reach Solstice.
-var Forwarded = []os.Signal{
-	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2,
+// Catch makes a channel that receives the signals which mean something. All but SIGUSR2, which asks for a reload, reach the node each time
+// they reach Solstice.
+func Catch() chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	catch(signals)
+	return signals
+}
+
+func catch(signals chan os.Signal) {
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	if !signal.Ignored(syscall.SIGHUP) { // else we are under nohup, which the node inherits
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 }
 
 // endsUs says whether a signal asks for the end when it comes while no node runs.

@@ -20,12 +20,14 @@ type view struct {
 	Live    upgrade.Live
 	HeardAt time.Time
 	Waiting string
+	Reloads int
+	Fault   string // of the last reload
 }
 
 // publish shows the present state to those who ask.
 func (s *Supervisor) publish() {
 	old := s.view.Load()
-	now := view{Since: old.Since, Node: old.Node, Live: s.live(), Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile])}
+	now := view{Since: old.Since, Node: old.Node, Live: s.live(), Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile]), Reloads: s.reloads, Fault: s.reloadFault}
 	switch {
 	case s.asked != nil:
 		now.State = "stopping"
@@ -58,7 +60,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	if err != nil {
 		return status, err
 	}
-	status.Supervisor = &solstice.Supervisor{PID: os.Getpid(), Since: v.Since, State: v.State}
+	status.Supervisor = &solstice.Supervisor{PID: os.Getpid(), Since: v.Since, State: v.State, Reloads: v.Reloads, ReloadFault: v.Fault}
 	if live.Running {
 		status.Node = v.Node
 	}

@@ -44,7 +44,9 @@ type Supervisor struct {
 	Version string   // of Solstice
 	Node    Node
 	Log     *slog.Logger
-	Signals <-chan os.Signal // those of Forwarded that reach Solstice
+	Signals chan os.Signal // that reach Solstice, by Catch
+	Self    string         // the path that this program was started by; a reload executes what lies there then
+	Given   *Handover      // by the version whose place this one takes; nil: there was none
 
 	Grace               time.Duration // how long a node may take to stop before it is killed
 	HaltWait            time.Duration // how long a halted node is given to end by itself
@@ -90,23 +92,32 @@ type Supervisor struct {
 	unseen               bool            // the disk is to be looked at before anything is launched
 	probes               upgrade.Probes
 	probing              map[string]watch.Stamp
+	probe                func(dir string) // asks the binary there, beside the loop
 	keeper               *keeper
 	pending              []upgrade.Candidate // plans that were known and not due when it was decided last
 	known                upgrade.Height      // then, by whatever tells it
 	notifier             notifier
 	keeping              bool          // work is a snapshot before a launch, and no upgrade
 	keptFor              solstice.Plan // what it was tried for last
+	server               *api.Server
+	listening            *os.File    // the socket between two servers; nil: there is none
+	reload               *reload     // nil unless one is under way
+	tried                chan error  // how its trial has ended
+	reloads              int         // how often a version has taken over in this process
+	reloadFault          string      // why the last one that should has not
+	late                 []os.Signal // that came when this program was about to be replaced
 
 	// Written by Run and its upgrade, read by those who ask for the status.
-	view    atomic.Pointer[view]
-	doing   atomic.Pointer[solstice.Doing]
-	copying atomic.Pointer[solstice.Copying]
-	ahead   atomic.Pointer[Outlook] // by the scout
-	getting atomic.Pointer[solstice.Downloading]
-	checks  atomic.Pointer[solstice.Readiness]
-	wishes  chan solstice.Plan // whose binaries are to be downloaded
-	pauses  chan *pause        // that are asked for
-	signs   sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
+	view      atomic.Pointer[view]
+	doing     atomic.Pointer[solstice.Doing]
+	copying   atomic.Pointer[solstice.Copying]
+	ahead     atomic.Pointer[Outlook] // by the scout
+	getting   atomic.Pointer[solstice.Downloading]
+	checks    atomic.Pointer[solstice.Readiness]
+	wishes    chan solstice.Plan // whose binaries are to be downloaded
+	pauses    chan *pause        // that are asked for
+	reloading chan *reload       // the same
+	signs     sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
 }
 
 const (
@@ -132,15 +143,40 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		s.stopTelling(exitCode, err)
 	}()
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
+	if s.Given != nil {
+		exitCode, err = solstice.ExitFailed, s.takeOver(s.Given)
+	}
 	s.startTelling()
+	if s.Given == nil {
+		exitCode, err = s.begin()
+	}
+	if err != nil {
+		return exitCode, err
+	}
+	defer s.supervised.Close()
+	defer s.nodeLock.Close()
+	child.ReapOrphans(s.Given != nil)
+	s.retry = time.NewTimer(0)
+	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
+	s.tried, s.reloading = make(chan error, 1), make(chan *reload)
+	s.probes.Dir = s.Home.StateDir
+	for {
+		exitCode, err = s.supervise()
+		if !errors.Is(err, errReplace) {
+			return exitCode, err
+		}
+		s.notReplaced(s.replace())
+	}
+}
+
+// begin takes the home, where nobody has handed it over.
+func (s *Supervisor) begin() (exitCode int, err error) {
 	if err := s.checkOwner(); err != nil {
 		return solstice.ExitRefused, err
 	}
 	if err := s.lockHome(); err != nil {
 		return solstice.ExitRefused, err
 	}
-	defer s.supervised.Close()
-	defer s.nodeLock.Close()
 	switch what, err := rollback.Finish(s.Home); {
 	case err != nil:
 		return solstice.ExitFailed, err
@@ -154,15 +190,18 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		}
 	}
 	s.tellExposed()
+	s.prepareState()
 	s.unseen = true
-	s.retry = time.NewTimer(0)
-	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
-	s.probes.Dir = s.Home.StateDir
-	stopServing := s.prepareState()
-	defer stopServing()
-	plan, err := watch.New(s.Home.PlanFile(), s.Poll)
-	if err != nil {
-		s.Log.Warn("the system has no file events to give; looking by the clock", "err", err)
+	return 0, nil
+}
+
+// supervise starts what works beside the loop, and the loop.
+func (s *Supervisor) supervise() (exitCode int, err error) {
+	s.serve()
+	defer func() { s.stopServing(errors.Is(err, errReplace)) }()
+	plan, watchErr := watch.New(s.Home.PlanFile(), s.Poll)
+	if watchErr != nil {
+		s.Log.Warn("the system has no file events to give; looking by the clock", "err", watchErr)
 	}
 	defer plan.Close()
 	manual, _ := watch.New(s.Home.ManualFile(), pollManual) // the same fault would have been told already
@@ -175,17 +214,32 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	defer stopDownloads()
 	stopScout := s.startScout()
 	defer stopScout()
+	stopProbes := s.startProbes()
+	defer stopProbes()
+	if s.process != nil { // handed over: as after a launch
+		s.planChanged()
+		s.keeper.look()
+	}
 	return s.loop(plan.Hints(), manual.Hints())
 }
 
 // loop is the life of the supervisor: decide and act, then wait for what happens next.
 func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int, err error) {
+	for _, sig := range s.late {
+		if err := s.signal(sig); err != nil {
+			return solstice.ExitFailed, err
+		}
+	}
+	s.late = nil
 	telling := false // nothing has happened: it was only time to tell the manager, and the timers of decisions run on
 	for {
 		if !telling && s.work == nil && !s.askedAboutPlan() {
 			if done, code, err := s.act(); done {
 				return code, err
 			}
+		}
+		if s.readyToReplace() {
+			return 0, errReplace
 		}
 		s.publish()
 		s.tell()
@@ -208,6 +262,10 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 			s.ask(&question{})
 		case p := <-s.pauses:
 			s.beginPause(p)
+		case r := <-s.reloading:
+			s.beginReload(r)
+		case err := <-s.tried:
+			s.reloadTried(err)
 		case <-s.notifier.due:
 			telling = true
 		case err := <-s.work:
@@ -230,12 +288,12 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 	}
 }
 
-// prepareState makes the state folder, tidies up what a cut left, and serves the status. Without the folder the
-// node is supervised all the same.
-func (s *Supervisor) prepareState() (stop func()) {
+// prepareState makes the state folder, and tidies up what a cut left. Without the folder the node is supervised all the same. Nobody
+// else is at work on the home then.
+func (s *Supervisor) prepareState() {
 	if err := durable.MkdirAll(s.Home.StateDir, 0o700); err != nil {
 		s.Log.Warn("the state folder can't be made: no height is kept and nothing answers to status; SOLSTICE_STATE_DIR puts it elsewhere", "err", err)
-		return func() {}
+		return
 	}
 	if err := errors.Join(upgrade.Sweep(s.Home), s.sweepSnapshots()); err != nil {
 		s.Log.Warn("debris of an earlier run can't be removed", "err", err)
@@ -247,12 +305,37 @@ func (s *Supervisor) prepareState() (stop func()) {
 	if err != nil {
 		s.Log.Warn("Cosmovisor's batch list can't be taken over", "err", err)
 	}
-	stop, err = api.Serve(s.Home.Socket(), s)
+}
+
+// serve begins to answer to status.
+func (s *Supervisor) serve() {
+	if _, err := os.Stat(s.Home.StateDir); err != nil {
+		return // which was told
+	}
+	var err error
+	if s.listening != nil {
+		s.server, err = api.Resume(s.Home.Socket(), s.listening, s)
+		s.listening = nil
+	} else {
+		s.server, err = api.Serve(s.Home.Socket(), s)
+	}
 	if err != nil {
 		s.Log.Warn("nothing answers to status: the control socket can't be made", "err", err)
-		return func() {}
 	}
-	return stop
+}
+
+// stopServing ends the answers to status. Those who ask while this program is replaced wait for the next one.
+func (s *Supervisor) stopServing(replaced bool) {
+	switch {
+	case s.server == nil:
+	case replaced:
+		var err error
+		s.listening, err = s.server.Hand()
+		s.warn("the control socket can't be handed over", err)
+	default:
+		s.server.Close()
+	}
+	s.server = nil
 }
 
 // act decides, and does what was decided. done means that there is nothing left to supervise.
@@ -439,6 +522,9 @@ func (s *Supervisor) signal(sig os.Signal) error {
 	switch sig {
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		s.asked = sig
+	case syscall.SIGUSR2:
+		s.beginReload(&reload{reply: make(chan reloadReply, 1)})
+		return nil
 	}
 	if s.process != nil && !fromTerminal(sig) {
 		if err := s.process.Signal(sig); err != nil {

@@ -156,11 +156,11 @@ func (p *Probes) of(binary string) *probe {
 
 // Ahead finds out what the height will want to know of the binary in a directory, one binary at a time: there may be many. One that
 // must not be started is not asked anything.
-func (p *Probes) Ahead(home solstice.Home, dir string) {
+func (p *Probes) Ahead(ctx context.Context, home solstice.Home, dir string) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	if CheckBinary(home, dir, p) == nil {
-		p.PreUpgrade(context.Background(), home.Binary(dir))
+	if ctx.Err() == nil && CheckBinary(home, dir, p) == nil {
+		p.PreUpgrade(ctx, home.Binary(dir))
 	}
 }
 

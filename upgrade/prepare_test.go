@@ -148,7 +148,7 @@ func TestHashedAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	probes := &Probes{Dir: t.TempDir()}
-	probes.Ahead(home, dir)
+	probes.Ahead(t.Context(), home, dir)
 	if one := probes.of(home.Binary(dir)); one.presence != Present || one.digest != prepared.Digest {
 		t.Errorf("found out: %d, %s", one.presence, one.digest)
 	}
@@ -170,7 +170,7 @@ func TestHashedAhead(t *testing.T) {
 	if err := os.WriteFile(home.Binary(dir), []byte(content+"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	probes.Ahead(home, dir)
+	probes.Ahead(t.Context(), home, dir)
 	if one := probes.of(home.Binary(dir)); one.presence != Unknown || one.digest == "" {
 		t.Errorf("one that was changed: %d, %s", one.presence, one.digest)
 	}

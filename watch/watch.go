@@ -6,6 +6,7 @@
 package watch
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -33,6 +34,17 @@ func StampOf(path string) Stamp {
 		s.device, s.inode, s.changed = uint64(stat.Dev), stat.Ino, changeTime(stat)
 	}
 	return s
+}
+
+// MarshalText writes a stamp for another program to read.
+func (s Stamp) MarshalText() ([]byte, error) {
+	return fmt.Append(nil, s.device, s.inode, s.size, s.changed, s.wrote), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Stamp) UnmarshalText(text []byte) error {
+	_, err := fmt.Sscan(string(text), &s.device, &s.inode, &s.size, &s.changed, &s.wrote)
+	return err
 }
 
 // File watches one path.

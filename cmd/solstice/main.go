@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -13,12 +14,24 @@ import (
 
 	"solstice"
 	"solstice/artifact"
+	"solstice/internal/child"
+	"solstice/supervisor"
 )
 
 // What the linker sets for a release: the version, the commit that it is built from, and the commit's time.
 var version, commit, date string
 
-func main() { os.Exit(run()) }
+func init() { runtime.LockOSThread() } // the process's first thread starts all children: child.Main
+
+// signals reach a supervisor. Those that come while it takes another's place are caught from the first moment on.
+var signals chan os.Signal
+
+func main() {
+	if supervisor.IsGiven() {
+		signals = supervisor.Catch()
+	}
+	os.Exit(child.Main(run))
+}
 
 func run() int {
 	return tell(os.Stderr, newRoot().Execute())
@@ -105,7 +118,7 @@ the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-i
 		initCommand(&configPath), runCommand(&configPath), configCommand(&configPath), statusCommand(&configPath), planCommand(&configPath), doctorCommand(&configPath),
 		addUpgradeCommand(&configPath), addBatchCommand(&configPath), prepareUpgradeCommand(&configPath), showUpgradeInfoCommand(&configPath),
 		snapshotCommand(&configPath), switchCommand(&configPath), rollbackCommand(&configPath), signStateCommand(&configPath),
-		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(), adoptCommand(), serviceCommand(&configPath),
+		simulateCommand(), rehearseCommand(&configPath), ejectCommand(&configPath), versionCommand(&configPath), manCommand(), adoptCommand(), serviceCommand(&configPath), reloadCommand(&configPath),
 	)
 	return root
 }

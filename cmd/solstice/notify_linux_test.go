@@ -52,13 +52,21 @@ func (h *testHome) listen(abstract bool) *manager {
 	return m
 }
 
+// freeAddress is one that a node's RPC can listen at.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "tcp://" + l.Addr().String()
+}
+
 // service starts solstice as a service of the manager's.
 func (m *manager) service(watchdog time.Duration, env ...string) *exec.Cmd {
 	m.Helper()
-	address, _ := net.Listen("tcp", "127.0.0.1:0")
-	laddr := "tcp://" + address.Addr().String()
-	address.Close()
-	cmd := m.command("run", "start", "--rpc.laddr", laddr)
+	cmd := m.command("run", "start", "--rpc.laddr", freeAddress(m.T))
 	cmd.Env = append(append(cmd.Env, "NOTIFY_SOCKET="+m.socket, fmt.Sprintf("WATCHDOG_USEC=%d", watchdog.Microseconds())), env...)
 	m.check(cmd.Start())
 	return cmd

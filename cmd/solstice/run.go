@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,7 +15,6 @@ import (
 
 	"solstice"
 	"solstice/artifact"
-	"solstice/internal/child"
 	"solstice/node"
 	"solstice/rehearse"
 	"solstice/rollback"
@@ -39,20 +37,33 @@ solstice ends when the node ends, with the node's exit code. Any other command i
 --cosmovisor-config FILE, anywhere among the arguments, is for solstice. Everything else is for the node.`,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, args, err := cutConfigFlag(*configPath, args)
+			given, err := supervisor.TakeHandover()
 			if err != nil {
 				return err
 			}
-			c, err := loadChecked(path)
+			if given != nil {
+				return takeOver(given, *configPath, args)
+			}
+			c, args, err := settle(*configPath, args)
 			if err != nil {
 				return err
 			}
 			if !c.supervises(args) {
 				return execute(c.home(args), args)
 			}
-			return supervise(c, args)
+			return supervise(c, args, nil)
 		},
 	}
+}
+
+// settle finds the settings for the words after run, and takes out of them what is not for the node.
+func settle(path string, args []string) (*Config, []string, error) {
+	path, args, err := cutConfigFlag(path, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := loadChecked(path)
+	return c, args, err
 }
 
 // cutConfigFlag takes the first --cosmovisor-config out of the node's arguments, in every form that Cosmovisor knows
@@ -141,25 +152,22 @@ func takeManager() supervisor.Manager {
 	return m
 }
 
-func supervise(c *Config, args []string) error {
+// supervise runs a node, from its start, or from where another version of this program has given it.
+func supervise(c *Config, args []string, given *supervisor.Handover) error {
 	manager := takeManager()
 	log := newLog(c)
 	home := c.home(args)
-	signals := make(chan os.Signal, 16)
-	for _, sig := range supervisor.Forwarded {
-		if sig == syscall.SIGHUP && signal.Ignored(sig) {
-			continue // under nohup, which the node inherits
-		}
-		signal.Notify(signals, sig)
+	if given == nil {
+		signals = supervisor.Catch()
 	}
-	child.ReapOrphans()
 	if c.Grace == 0 {
 		log.Warn("DAEMON_SHUTDOWN_GRACE is 0: at an upgrade the node is killed at once and may have to replay its last blocks", "origin", c.origins["DAEMON_SHUTDOWN_GRACE"])
 	}
 	go sweepRehearsals(home, log)
 	settings := node.ReadSettings(home, args, os.Getenv)
+	self, _ := ownPath() // empty: a reload says that it isn't known
 	s := &supervisor.Supervisor{
-		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals,
+		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals, Self: self, Given: given,
 		Node:  node.Find(home, args, os.Getenv, c.GRPC),
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,

@@ -308,6 +308,8 @@ func (s *service) unit() string {
 		line("Environment=%s", quoteWords(pair))
 	}
 	line("ExecStart=%s", quoteCommand(slices.Concat(s.program, []string{"run"}, s.args)...))
+	line("# A new version takes over in the same process, and the node runs on: systemctl reload.")
+	line("ExecReload=%s", quoteCommand(append(slices.Clone(s.program), "reload")...))
 	line("Restart=always")
 	line("RestartSec=3")
 	line("# SIGTERM to solstice alone, which sees to the node; and later than the node's grace is over, SIGKILL to all that is left.")

@@ -122,6 +122,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("solstice", "not running")
 	default:
 		row("solstice", "%s since %s, pid %d, version %s", s.Supervisor.State, clock(s.Supervisor.Since), s.Supervisor.PID, s.Version)
+		if s.Supervisor.ReloadFault != "" {
+			row("reload", "failed: %s", s.Supervisor.ReloadFault)
+		}
 	}
 	if s.Node != nil {
 		row("node", "running since %s, pid %d: %s %s", clock(s.Node.Since), s.Node.PID, s.Name, strings.Join(s.Node.Args, " "))

@@ -1,7 +1,8 @@
 // Package child starts processes that don't outlive their purpose.
 //
 // Each child is told by the kernel when its parent dies (Linux). The signal is tied to the thread that
-// started the child, so that thread does nothing else until the child has ended.
+// started the child, so one thread starts them all (Main). It lives as long as the process does, and longer than this
+// program, which another can replace while its children run on (Replace, Adopt).
 package child
 
 import (
@@ -14,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,11 +24,12 @@ import (
 
 // Process is one started child.
 type Process struct {
-	PID  int
-	cmd  *exec.Cmd
-	done chan struct{}
-	end  End      // set before done is closed
-	kin  *os.File // the reading end of a pipe whose other end the child and all that it starts inherit
+	PID     int
+	process *os.Process
+	done    chan struct{}
+	end     End        // set before done is closed
+	kin     *os.File   // the reading end of a pipe whose other end the child and all that it starts inherit
+	reaping sync.Mutex // held by who reaps it, or by who keeps it from being reaped
 }
 
 // End says how a process ended.
@@ -69,37 +72,99 @@ func start(cmd *exec.Cmd, onParentDeath syscall.Signal, confined string) (*Proce
 	}
 	defer inherited.Close()
 	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), inherited)
-	p := &Process{cmd: cmd, done: make(chan struct{}), kin: kin}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		var err error
-		if confined != "" {
-			err = confineThread(confined)
-		}
-		if err == nil {
-			err = own.start(cmd)
-		}
-		if err == nil {
-			p.PID = cmd.Process.Pid
-		}
-		started <- err
-		if err != nil {
-			return
-		}
-		_ = cmd.Wait() // how it ended is in ProcessState
-		own.ended(p.PID)
-		p.end = End{Code: cmd.ProcessState.ExitCode(), At: time.Now()}
-		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			p.end = End{Signal: status.Signal(), At: p.end.At}
-		}
-		close(p.done)
-	}()
-	if err := <-started; err != nil {
+	p := &Process{done: make(chan struct{}), kin: kin}
+	if confined != "" {
+		err = startConfined(cmd, confined, p.done)
+	} else {
+		onMain(func() { err = own.start(cmd) })
+	}
+	if err != nil {
 		kin.Close()
 		return nil, err
 	}
+	p.PID, p.process = cmd.Process.Pid, cmd.Process
+	go p.wait()
 	return p, nil
+}
+
+// startConfined starts a command on a thread of its own, since a thread can't get back what confines it. The thread ends after
+// the command.
+func startConfined(cmd *exec.Cmd, dir string, ended <-chan struct{}) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+		err := confineThread(dir)
+		if err == nil {
+			err = own.start(cmd)
+		}
+		started <- err
+		if err == nil {
+			<-ended
+		}
+	}()
+	return <-started
+}
+
+// wait reaps the child when it has ended, unless somebody keeps it from that.
+func (p *Process) wait() {
+	awaitEnd(p.PID)
+	p.reaping.Lock()
+	defer p.reaping.Unlock()
+	state, err := p.process.Wait()
+	own.ended(p.PID)
+	p.end = End{Code: -1, At: time.Now()} // of a child that somebody else has reaped, which nobody should
+	if err == nil {
+		p.end.Code = state.ExitCode()
+		if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			p.end = End{Signal: status.Signal(), At: p.end.At}
+		}
+	}
+	close(p.done)
+}
+
+// toMain has what is to be done on the thread that Main was called on.
+var (
+	toMain = make(chan func())
+	served atomic.Bool // by Main
+)
+
+// Main calls run in a goroutine of its own, and starts all children on the thread that it is called on, which must be the
+// process's first: lock it in an init function. It returns what run returns.
+func Main(run func() int) (code int) {
+	served.Store(true)
+	ended := make(chan int)
+	go func() { ended <- run() }()
+	for {
+		select {
+		case do := <-toMain:
+			do()
+		case code := <-ended:
+			return code
+		}
+	}
+}
+
+// standIn serves where Main does not, as in tests: a thread that lives as long as the process.
+var standIn = sync.OnceFunc(func() {
+	go func() {
+		runtime.LockOSThread()
+		for do := range toMain {
+			do()
+		}
+	}()
+})
+
+// onMain does something on the thread that starts the children, and waits for it.
+func onMain(do func()) {
+	if !served.Load() {
+		standIn()
+	}
+	done := make(chan struct{})
+	toMain <- func() {
+		defer close(done)
+		do()
+	}
+	<-done
 }
 
 // LeftBehind says whether a process that this one started, itself or through others, still runs. Call it after Done. It
@@ -114,6 +179,25 @@ func (p *Process) LeftBehind() bool {
 	}
 }
 
+// Kin is the open file by which LeftBehind sees what it sees.
+func (p *Process) Kin() *os.File { return p.kin }
+
+// Hand keeps the child from being reaped, so that the program that is going to replace this one finds it even if it ends. It
+// says whether the child has not been reaped before. Call Keep if nothing comes of it.
+func (p *Process) Hand() bool {
+	p.reaping.Lock()
+	select {
+	case <-p.done:
+		p.reaping.Unlock()
+		return false
+	default:
+		return true
+	}
+}
+
+// Keep undoes Hand.
+func (p *Process) Keep() { p.reaping.Unlock() }
+
 // Done is closed when the process has ended and is reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
@@ -122,7 +206,7 @@ func (p *Process) End() End { return p.end }
 
 // Signal sends a signal. A process that has ended is no error, and never another process that got its number.
 func (p *Process) Signal(sig os.Signal) error {
-	err := p.cmd.Process.Signal(sig)
+	err := p.process.Signal(sig)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
@@ -209,11 +293,19 @@ type children struct {
 func (c *children) start(cmd *exec.Cmd) error {
 	c.Lock()
 	defer c.Unlock()
+	restore := unblockSignals()
 	err := cmd.Start()
+	restore()
 	if err == nil {
 		c.pids[cmd.Process.Pid] = true
 	}
 	return err
+}
+
+func (c *children) adopt(pid int) {
+	c.Lock()
+	defer c.Unlock()
+	c.pids[pid] = true
 }
 
 func (c *children) ended(pid int) {

@@ -11,17 +11,19 @@ import (
 
 func setParentDeath(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
-// ReapOrphans waits for the processes that the kernel hands to us as PID 1 of a container, so that they don't stay as
-// zombies. Elsewhere there are none, and it does nothing.
-func ReapOrphans() {
-	if os.Getpid() != 1 {
+// ReapOrphans waits for the ended children that nobody here waits for, so that they don't stay as zombies: those that the kernel hands to
+// us as PID 1 of a container, and with inherited those that a program has left whose place this one has taken. Else there are none,
+// and it does nothing.
+func ReapOrphans(inherited bool) {
+	if os.Getpid() != 1 && !inherited {
 		return
 	}
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGCHLD)
 	go func() {
-		for range ended {
+		for {
 			own.reapOthers()
+			<-ended
 		}
 	}()
 }

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"solstice"
+	"solstice/api"
+)
+
+// edit is a change of a source file, by which a version of solstice is built that differs.
+type edit struct{ file, old, new string }
+
+// buildVersion builds solstice as it is released, as a version and with some edits, and returns its path.
+func buildVersion(t *testing.T, version string, edits ...edit) string {
+	t.Helper()
+	dir := t.TempDir()
+	replaced := map[string]string{}
+	for i, e := range edits {
+		path, err := filepath.Abs(e.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := path
+		if earlier := replaced[path]; earlier != "" {
+			from = earlier
+		}
+		content, err := os.ReadFile(from)
+		if err != nil || !bytes.Contains(content, []byte(e.old)) {
+			t.Fatalf("%s has no %q, %v", e.file, e.old, err)
+		}
+		replaced[path] = filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(replaced[path], bytes.Replace(content, []byte(e.old), []byte(e.new), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "solstice")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-overlay", filepath.Join(dir, "overlay.json"), "-ldflags=-s -w -X main.version="+version, "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", version, err, out)
+	}
+	return binary
+}
+
+// firstVersion is solstice as it is, as v1.0.0: a file of its own each time, so that another can be put there.
+func firstVersion(t *testing.T) string {
+	t.Helper()
+	first.Do(func() { first.content, first.err = os.ReadFile(buildVersion(t, "v1.0.0")) })
+	path := filepath.Join(t.TempDir(), "solstice")
+	if err := errors.Join(first.err, os.WriteFile(path, first.content, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var first struct {
+	sync.Once
+	content []byte
+	err     error
+}
+
+// reloadHome is a home whose solstice is a program of its own, that can be replaced.
+type reloadHome struct {
+	*testHome
+	binary string
+	cmd    *exec.Cmd
+	said   string // the file that it prints into
+	nodes  int    // its process
+}
+
+// reloadable starts solstice v1.0.0 on a validator's home.
+func reloadable(t *testing.T, script string, versions ...string) *reloadHome {
+	t.Helper()
+	h := &reloadHome{testHome: newHome(t, script, versions...), binary: firstVersion(t)}
+	h.validator()
+	h.said = filepath.Join(h.TempDir(), "said")
+	said, err := os.Create(h.said)
+	h.check(err)
+	defer said.Close()
+	h.cmd = h.with("run", "start", "--rpc.laddr", freeAddress(t))
+	h.cmd.Stdout, h.cmd.Stderr = said, said
+	h.check(h.cmd.Start())
+	h.awaitSaid("started at height") // the node
+	for h.nodes == 0 {               // which the loop publishes soon
+		if node := h.status().Node; node != nil {
+			h.nodes = node.PID
+		}
+	}
+	return h
+}
+
+func (h *reloadHome) with(args ...string) *exec.Cmd {
+	cmd := h.command(args...)
+	cmd.Path, cmd.Args[0] = h.binary, h.binary
+	return cmd
+}
+
+func (h *reloadHome) awaitSaid(pattern string) {
+	h.Helper()
+	want := regexp.MustCompile(pattern)
+	var said []byte
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if said, _ = os.ReadFile(h.said); want.Match(said) {
+			return
+		}
+	}
+	h.Fatalf("solstice never said %s:\n%s", pattern, said)
+}
+
+func (h *reloadHome) status() solstice.Status {
+	h.Helper()
+	status, err := api.Status(h.Context(), filepath.Join(h.dir, "cosmovisor/.solstice/control.sock"))
+	h.check(err)
+	return status
+}
+
+// put puts a version where solstice was started from, as a package manager does.
+func (h *reloadHome) put(binary string) {
+	h.Helper()
+	h.check(os.Rename(binary, h.binary))
+}
+
+// reload asks for it, and wants it to end with a code and to say something.
+func (h *reloadHome) reload(code int, pattern string) {
+	h.Helper()
+	cmd := exec.Command(h.binary, "reload")
+	cmd.Env = h.cmd.Env
+	if code != 0 { // what lies there may be no solstice
+		self, err := os.Executable()
+		h.check(err)
+		cmd = exec.Command(self, "reload")
+		cmd.Args[0], cmd.Env = "solstice", h.cmd.Env
+	}
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != code || !regexp.MustCompile(pattern).Match(out) {
+		h.Errorf("reload = %d, want %d and %s:\n%s", got, code, pattern, out)
+	}
+}
+
+// checkUntouched: the process is the same, and so is the node.
+func (h *reloadHome) checkUntouched(version string) {
+	h.Helper()
+	status := h.status()
+	if status.Version != version || status.Supervisor.PID != h.cmd.Process.Pid || status.Node == nil || status.Node.PID != h.nodes {
+		h.Errorf("solstice %s, process %d with node %+v, want %s, %d and %d", status.Version, status.Supervisor.PID, status.Node, version, h.cmd.Process.Pid, h.nodes)
+	}
+	if n := strings.Count(h.log(), " start at"); n != 1 {
+		h.Errorf("the node was started %d times:\n%s", n, h.log())
+	}
+}
+
+// TestReload: a new version takes over in the same process, also one with another format of what is handed over. The node notices nothing,
+// an upgrade goes well after it, and so does the end.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	h := reloadable(t, `{"halt_exit":-1,"plans":[{"name":"v2","height":1000000}]}`, "upgrades/v2")
+	began := h.status()
+	h.reload(0, `^v1.0.0 has taken over from v1.0.0 in process \d+; the node runs on as process \d+\n$`)
+	h.checkUntouched("v1.0.0")
+	h.put(buildVersion(t, "v2.0.0",
+		edit{"../../supervisor/handover.go", "const handoverFormat = 1", "const handoverFormat = 2"},
+		edit{"../../supervisor/handover.go", "`json:\"node_home\"`", "`json:\"where_the_node_lives\"`"},
+		edit{"../../supervisor/handover.go", "(fields map[string]json.RawMessage) error{}",
+			"(fields map[string]json.RawMessage) error{1: func(f map[string]json.RawMessage) error { f[\"where_the_node_lives\"] = f[\"node_home\"]; return nil }}"}))
+	h.reload(0, "^v2.0.0 has taken over from v1.0.0 ")
+	h.checkUntouched("v2.0.0")
+	h.reload(0, "^v2.0.0 has taken over from v2.0.0 ")
+	h.put(firstVersion(t))
+	h.reload(3, "error: the new version can't take over: what was handed over can't be read: it has format 2, and this version knows those up to 1: it is older than the one that runs")
+	h.checkUntouched("v2.0.0")
+	if status := h.status(); !status.Supervisor.Since.Equal(began.Supervisor.Since) || status.Supervisor.Reloads != 3 {
+		t.Errorf("%+v, at first %+v", status.Supervisor, began.Supervisor)
+	}
+	h.write("config/noded.json", "")
+	add := h.with("add-upgrade", "v3", filepath.Join(h.dir, "cosmovisor/upgrades/v2/bin/noded"), "--upgrade-height", fmt.Sprint(h.status().Height.Committed+50))
+	h.check(add.Run())
+	h.write("config/noded.json", `{}`)
+	h.await("v3 start", 1)
+	h.check(h.cmd.Process.Signal(syscall.SIGTERM))
+	if err := h.cmd.Wait(); err != nil {
+		t.Errorf("the end: %v", err)
+	}
+	h.checkNoCry()
+}
+
+// TestReloadRefused: what can't take over does not get the chance to, and is told apart.
+func TestReloadRefused(t *testing.T) {
+	t.Parallel()
+	h := reloadable(t, `{}`)
+	ran := filepath.Join(t.TempDir(), "ran")
+	script := func(text string) string {
+		path := filepath.Join(t.TempDir(), "script")
+		h.check(os.WriteFile(path, []byte(text), 0o755))
+		return path
+	}
+	for _, tt := range []struct{ name, program, want string }{
+		{"another program", "#!/bin/sh\necho \"$@\" >>" + ran + "\necho \"Error: unknown command $1\"\nexit 1\n", `can't take over: Error: unknown command reload \(exit status 1\)`},
+		{"one that says nothing", "#!/bin/sh\nexit 0\n", `it did not pass its trial \(exit status 0\)`},
+		{"no program", "nonsense", `can't take over: .*exec format error`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h.put(script(tt.program))
+			h.reload(3, tt.want)
+		})
+	}
+	if args, _ := os.ReadFile(ran); strings.Contains(strings.Split(string(args), "--")[0], "run") {
+		t.Errorf("another program, which might start a second node, was called with %s", args)
+	}
+	h.check(os.Remove(h.binary))
+	h.reload(3, "no such file or directory")
+	h.put(firstVersion(t))
+	h.write("cosmovisor/solstice.toml", `daemon_shutdown_grace = "soon"`)
+	h.check(h.cmd.Process.Signal(syscall.SIGUSR2))
+	h.awaitSaid(`no new version takes over; this one goes on .*DAEMON_SHUTDOWN_GRACE must be a duration`)
+	h.write("cosmovisor/solstice.toml", `daemon_shutdown_grace = "7s"`)
+	h.reload(0, "has taken over")
+	h.checkUntouched("v1.0.0")
+}
+
+// TestReloadGoesBack: a version that passes its trial and then gets stuck, panics or fails is not left in charge.
+func TestReloadGoesBack(t *testing.T) {
+	t.Parallel()
+	h := reloadable(t, `{}`)
+	soon := edit{"../../supervisor/reload.go", "ReloadTimeout = 10 * time.Second", "ReloadTimeout = 2 * time.Second"}
+	in := func(what string) edit {
+		return edit{"reload.go", "	c, args, err := settle(configPath, args)\n", what + "\n	c, args, err := settle(configPath, args)\n"}
+	}
+	for _, tt := range []struct{ name, what, want string }{
+		{"stuck", "	select {}", "it was not ready after 2s"},
+		{"panics", `	panic("no luck")`, "it panicked: no luck"},
+		{"fails", `	return errors.New("no luck")`, "v1.0.0, goes on: no luck"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h.put(buildVersion(t, "v9.9.9", soon, in(tt.what)))
+			h.reload(1, tt.want)
+			h.checkUntouched("v1.0.0")
+		})
+	}
+	h.put(firstVersion(t))
+	h.reload(0, "has taken over")
+	h.checkUntouched("v1.0.0")
+}
+
+// TestReloadSignals: while one version after the other takes over, each SIGUSR1 reaches the node, and no SIGTERM is swallowed. One that
+// comes when neither version can catch it ends solstice, and the kernel tells the node to stop.
+func TestReloadSignals(t *testing.T) {
+	t.Parallel()
+	h := reloadable(t, `{}`)
+	h.reload(0, "has taken over") // only the first version of a process may lose a SIGUSR1
+	reloads := make(chan int)
+	stop := make(chan struct{})
+	go func() {
+		n := 0
+		for ; ; n++ {
+			select {
+			case <-stop:
+				reloads <- n
+				return
+			default:
+				h.reload(0, "has taken over")
+			}
+		}
+	}()
+	for i := range 200 {
+		h.check(h.cmd.Process.Signal(syscall.SIGUSR1))
+		h.await("signal 10\n", i+1)
+	}
+	close(stop)
+	if n := <-reloads; n < 3 {
+		t.Errorf("only %d reloads", n)
+	}
+	h.checkUntouched("v1.0.0")
+	h.check(h.cmd.Process.Kill())
+	_ = h.cmd.Wait()
+	for range 20 {
+		h := reloadable(t, `{}`)
+		h.check(h.cmd.Process.Signal(syscall.SIGUSR2))
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+		h.check(h.cmd.Process.Signal(syscall.SIGTERM))
+		_ = h.cmd.Wait()
+		status := h.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if code := h.cmd.ProcessState.ExitCode(); code != 0 && !(status.Signaled() && status.Signal() == syscall.SIGTERM) {
+			t.Errorf("%v", h.cmd.ProcessState)
+		}
+		h.await("stopped at", 1)
+	}
+}
+
+// TestReloadsOverUpgrades: a hundred reloads at any moment of two upgrades.
+func TestReloadsOverUpgrades(t *testing.T) {
+	t.Parallel()
+	h := reloadable(t, `{"block_time":5000000,"halt_exit":-1,"plans":[{"name":"v2","height":300},{"name":"v3","height":600}]}`, "upgrades/v2", "upgrades/v3")
+	taken := 0
+	for i := 0; taken < 100 || !strings.Contains(h.log(), "v3 start"); i++ {
+		if i == 2000 {
+			t.Fatalf("%d reloads of %d tries:\n%s", taken, i, h.log())
+		}
+		cmd := h.with("reload")
+		cmd.Stderr = nil
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err == nil:
+			taken++
+		case !strings.Contains(string(out), "this is no time for a reload"):
+			said, _ := os.ReadFile(h.said)
+			t.Fatalf("%v: %s\n%s", err, out, said)
+		}
+	}
+	h.checkNoCry()
+	status := h.status()
+	for i, u := range status.Upgrades {
+		if u.State != "confirmed" {
+			t.Errorf("upgrade %d: %+v", i, u)
+		}
+	}
+	if len(status.Upgrades) != 2 || strings.Count(h.log(), " start at") != 3 || status.Supervisor.PID != h.cmd.Process.Pid {
+		t.Errorf("%+v\n%s", status, h.log())
+	}
+	if zombies, _ := exec.Command("ps", "--ppid", fmt.Sprint(h.cmd.Process.Pid), "-o", "stat=").Output(); strings.Contains(string(zombies), "Z") {
+		t.Errorf("children that nobody waits for: %s", zombies)
+	}
+	h.checkNoDebris()
+}
