@@ -1,4 +1,4 @@
-# Solstice in an image of its own, to build a node's image from: docs/packages.md shows how. The binary comes from make build or
+# Solstice in an image of its own, to build a node's image from: docs/install.md shows how. The binary comes from make build or
 # make dist.
 #
 #   make build && docker build -t solstice .

@@ -24,7 +24,7 @@ demo: build chain
 chain:
 	@cd testchain && go run ./cmd/build-chain -link ../bin >/dev/null
 
-# What a release consists of, in bin/dist: docs/packages.md. Each step says how long it took.
+# What a release consists of, in bin/dist: docs/install.md. Each step says how long it took.
 dist: $(NFPM)
 	@$(AS_RELEASED) go run ./cmd/dist -nfpm $(NFPM) -o bin/dist
 

@@ -368,10 +368,10 @@ func TestDebian(t *testing.T) {
 		t.Error("the name cosmovisor is taken without being asked for")
 	}
 	const alternative = "update-alternatives --install /usr/bin/cosmovisor cosmovisor /usr/bin/solstice 10"
-	page, err := os.ReadFile(filepath.Join(root, "docs/packages.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs/install.md"))
 	check(t, err)
 	if !bytes.Contains(page, []byte(alternative+"\n")) {
-		t.Errorf("docs/packages.md does not say %s", alternative)
+		t.Errorf("docs/install.md does not say %s", alternative)
 	}
 	words := strings.Fields(alternative)
 	run(t, exec.Command(words[0], append([]string{"--root", target, "--log", at("var/log/alternatives.log")}, words[1:]...)...))

@@ -47,7 +47,7 @@ func TestContainer(t *testing.T) {
 		}
 	})
 
-	// The image as anybody builds it, and a node's as docs/packages.md shows it.
+	// The image as anybody builds it, and a node's as docs/install.md shows it.
 	base, node := t.TempDir(), t.TempDir()
 	place := func(to, from string) {
 		t.Helper()

@@ -22,11 +22,13 @@ import (
 	"solstice/snapshot"
 )
 
-// Config is every setting. Each comes from the environment under the name in its tag, else from the
-// configuration file under the same name in lower case, else from its default. What the comments say is the manual.
+// Config is every setting. What the comments say is the manual: docs/settings.md is made from them.
 //
-// The file is the one given with --cosmovisor-config (-c), else DAEMON_HOME/cosmovisor/solstice.toml if it
+// Each setting comes from the environment, else from the configuration file under the same name in lower case, else from
+// its default. The file is the one given with --cosmovisor-config (-c), else DAEMON_HOME/cosmovisor/solstice.toml if it
 // exists. Booleans are true or false; durations are written like 300ms, 5s or 1m, and 0s means none.
+//
+//go:generate go test . -run TestSettingsPage -update
 type Config struct {
 	// Home is the folder with cosmovisor/ in it. An absolute path; required.
 	Home string `env:"DAEMON_HOME"`
