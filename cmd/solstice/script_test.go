@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"solstice": main,
 		"noded":    func() { os.Exit(testnode.Main()) },
+		"typed":    typed,
 	})
 }
 
@@ -38,7 +39,8 @@ func TestMain(m *testing.M) {
 const raceOption = "GORACE=atexit_sleep_ms=0"
 
 // TestScript runs the scripts of testdata/script: what a user types, and sees. Each begins with an empty home in
-// $HOME_DIR, with DAEMON_HOME and DAEMON_NAME set, and these commands besides testscript's own:
+// $HOME_DIR, with DAEMON_HOME and DAEMON_NAME set. The program typed runs a command of README.md or docs/ (TestDocumentedCommands).
+// There are these commands besides testscript's own:
 //
 //	node PATH...        puts the test node (package testnode) at these paths below cosmovisor/
 //	await FILE REGEXP   waits until the file has a line that matches

@@ -45,7 +45,13 @@ func (n *running) rpc(w http.ResponseWriter, r *http.Request) {
 		}
 		abciAnswer(w, answer)
 	case strings.Contains(r.FormValue("path"), "gov.v1.Query/Proposals"):
-		abciAnswer(w, n.proposals(r.FormValue("data")))
+		abciAnswer(w, n.proposals(func(p Proposal) bool {
+			return strings.HasPrefix(r.FormValue("data"), fmt.Sprintf("0x08%02x", p.Status)) // the field proposal_status
+		}))
+	case strings.Contains(r.FormValue("path"), "gov.v1.Query/Proposal"):
+		abciAnswer(w, n.proposals(func(p Proposal) bool {
+			return strings.EqualFold(r.FormValue("data"), fmt.Sprintf("0x%x", intField(1, int64(p.ID)))) // the field proposal_id
+		}))
 	default:
 		fmt.Fprint(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"code":6,"log":"unknown query path"}}}`)
 	}
@@ -80,11 +86,11 @@ func (n *running) scheduled(height int64) int {
 	return -1
 }
 
-// proposals answers a QueryProposalsRequest: proposal_status is its first field, and there is one page.
-func (n *running) proposals(request string) []byte {
+// proposals answers with those that are asked for: a QueryProposalResponse, or a QueryProposalsResponse of one page.
+func (n *running) proposals(askedFor func(Proposal) bool) []byte {
 	var answer []byte
 	for _, p := range n.script.Proposals {
-		if !strings.HasPrefix(request, fmt.Sprintf("0x08%02x", p.Status)) {
+		if !askedFor(p) {
 			continue
 		}
 		upgrade := anyField("cosmos.upgrade.v1beta1.MsgSoftwareUpgrade", bytesField(2, p.Plan.message()))
