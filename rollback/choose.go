@@ -77,7 +77,7 @@ func Choose(s Sight, wish Wish) (Way, error) {
 func (s Sight) back(w *Way, wish Wish) error {
 	if s.Stage == Switched {
 		if s.Before == "" {
-			return refuse(fmt.Sprintf("which binary ran before plan %s is not known", s.Plan), "point the link at it by hand: ln -sfn upgrades/NAME current")
+			return refuse(fmt.Sprintf("which binary ran before plan %s is not known", s.Plan), "say which it was: solstice switch NAME")
 		}
 		w.Link = s.Before
 	}

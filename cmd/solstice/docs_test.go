@@ -314,7 +314,7 @@ func noSuchSolstice(line string) string {
 	for _, word := range words {
 		name, _, _ := strings.Cut(word, "=")
 		long, isFlag := strings.CutPrefix(name, "--")
-		if isFlag && cmd.Flags().Lookup(long) == nil && cmd.InheritedFlags().Lookup(long) == nil {
+		if isFlag && long != "help" && cmd.Flags().Lookup(long) == nil && cmd.InheritedFlags().Lookup(long) == nil {
 			return "there is no flag " + name
 		}
 	}

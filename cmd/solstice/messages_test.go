@@ -204,3 +204,17 @@ func TestTroubleshooting(t *testing.T) {
 		}
 	}
 }
+
+// TestHintedCommandsExist: what messages and hints tell an operator to type can be typed.
+func TestHintedCommandsExist(t *testing.T) {
+	_, literals := messagesOf(t, root)
+	command := regexp.MustCompile(`: (solstice [a-z][^\n;,.]*)`)
+	sentence := regexp.MustCompile(`^solstice (is|was|would) `)
+	for text := range literals {
+		for _, match := range command.FindAllStringSubmatch(text, -1) {
+			if fault := noSuchSolstice(match[1]); fault != "" && !sentence.MatchString(match[1]) {
+				t.Errorf("%q: %s: %s", text, match[1], fault)
+			}
+		}
+	}
+}
