@@ -231,7 +231,7 @@ func TestMakeTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := regexp.MustCompile("\\bmake ((?:[a-z]+ ?)+)")
+	made := regexp.MustCompile(`\bmake ((?:[a-z]+ ?)+)`)
 	for page, text := range pages(t) {
 		var lines []string
 		for _, block := range blocks(text) {
