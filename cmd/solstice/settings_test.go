@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSettingsPage: docs/settings.md is what the comments and tags of Config say. go generate ./cmd/solstice writes it anew.
@@ -29,6 +30,24 @@ func TestSettingsPage(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("%s is not what config.go says. Write it anew: go generate ./cmd/solstice", path)
 	}
+}
+
+// TestSettingsExample: the configuration file that docs/settings.md shows is one.
+func TestSettingsExample(t *testing.T) {
+	for _, block := range blocks(pages(t)["docs/settings.md"]) {
+		if !strings.HasSuffix(block[0], "solstice.toml") {
+			continue
+		}
+		path := filepath.Join(t.TempDir(), "solstice.toml")
+		if err := os.WriteFile(path, []byte(strings.Join(block, "\n")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := loadConfig(path); err != nil || len(c.unknown) > 0 || c.Grace != 2*time.Minute || c.KeepSnapshots != 2 {
+			t.Errorf("read as %+v: %v", c, err)
+		}
+		return
+	}
+	t.Error("docs/settings.md shows no configuration file")
 }
 
 // settingsPage makes the page out of the source of Config.
@@ -76,8 +95,7 @@ What holds on this machine, and where each value comes from (environment, file o
 
     solstice config                  # -o json for scripts
 
-A setting that can't be read is a refusal that names it. A service has the environment of its unit, not that of your shell. Settings
-are read once, at the start: a change counts from the next start of Solstice on.
+A setting that can't be read is a refusal that names it. A service has the environment of its unit, not that of your shell.
 
 A file looks so:
 
