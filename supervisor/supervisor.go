@@ -218,6 +218,7 @@ func (s *Supervisor) supervise() (exitCode int, err error) {
 	defer stopProbes()
 	if s.process != nil { // handed over: as after a launch
 		s.planChanged()
+		s.ask(&question{})
 		s.keeper.look()
 	}
 	return s.loop(plan.Hints(), manual.Hints())

@@ -21,6 +21,7 @@ var elsewhere = []struct{ line, test, why string }{
 	{"solstice simulate --binary ./v1 --upgrade v2=./v2", "TestSimulate", "a real chain"},
 	{"solstice simulate … --docker DIR", "TestProject", "a real chain in containers"},
 	{"solstice rehearse --plan v2 --binary ./v2", "TestRehearse", "a real chain"},
+	{"solstice reload", "TestReload", "a solstice that is a program of its own"},
 	{"solstice rehearse --plan v2 --binary ./chaind-v2", "TestRehearse", "a real chain"},
 	{"solstice rehearse --plan v2 --binary ./chaind-v2 --repeat 2 --memory 16G --report rehearsal.html", "TestPracticeOperator", "a real chain"},
 	{"solstice rehearse --plan v2 --binary /path/to/v2", "TestRehearse", "a real chain"},
@@ -255,7 +256,7 @@ func TestMakeTargets(t *testing.T) {
 func TestShapeOfServices(t *testing.T) {
 	unit := `(UNIT|NODE|gaiad|solstice-NAME|solstice@gaia)`
 	shape := regexp.MustCompile(`^(systemctl (start|stop|restart|status|edit|disable) ` + unit + `|systemctl enable --now ` + unit +
-		`|systemctl daemon-reload|systemctl kill --signal=KILL ` + unit + `|journalctl -u ` + unit + ` (-f|-n [0-9]+))$`)
+		`|systemctl daemon-reload|systemctl reload ` + unit + `|systemctl kill --signal=KILL ` + unit + `|journalctl -u ` + unit + ` (-f|-n [0-9]+))$`)
 	for _, d := range commands(t) {
 		if name, _, _ := strings.Cut(d.line, " "); (name == "systemctl" || name == "journalctl") && !shape.MatchString(d.line) {
 			t.Errorf("%s: not of a known form", d)
