@@ -38,7 +38,10 @@ type folder struct {
 func makeFolder(home solstice.Home, place string, now time.Time) (*folder, error) {
 	path := filepath.Join(place, mark(home)+now.UTC().Format("20060102T150405.000"))
 	if err := os.Mkdir(path, 0o700); err != nil {
-		return nil, err
+		return nil, &solstice.RefusedError{
+			Reason: "the copy lies on the filesystem of the state, and no folder can be made there: " + err.Error(),
+			Hint:   "rehearse as a user who can write there; or on a copy of your own elsewhere: solstice rehearse --from DIR",
+		}
 	}
 	lock, err := durable.Lock(path)
 	if err != nil {
