@@ -51,6 +51,17 @@ func (e *RefusedError) Hints() []string {
 	return strings.Split(e.Hint, "\n")
 }
 
+// CrashError says that the node has ended with an error and is not started again, and what it most likely was.
+type CrashError struct {
+	Reason string
+	Crash  Crash
+}
+
+func (e *CrashError) Error() string { return e.Reason }
+
+// Hints returns what to do about the crash.
+func (e *CrashError) Hints() []string { return []string{e.Crash.Do} }
+
 // HintOf is the hint of the refusal that an error is, or otherwise what is given.
 func HintOf(err error, otherwise string) string {
 	var refused *RefusedError

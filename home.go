@@ -76,6 +76,9 @@ type Started struct {
 	Args []string `json:"args"`
 }
 
+// CrashFile holds the last end of the node with an error that nobody asked for.
+func (h Home) CrashFile() string { return filepath.Join(h.StateDir, "crash.json") }
+
 // RollbackFile says what a restore or a rollback that was cut off has left to do.
 func (h Home) RollbackFile() string { return filepath.Join(h.StateDir, "rollback.json") }
 

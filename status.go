@@ -1,7 +1,9 @@
 package solstice
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,6 +28,7 @@ type Status struct {
 	Rehearsed   *Rehearsed   `json:"rehearsed,omitempty"`   // absent unless a rehearsed upgrade waits for its first block
 	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
 	Downloading *Downloading `json:"downloading,omitempty"` // absent unless a plan's binary is, or could not be
+	Crash       *Crash       `json:"crash,omitempty"`       // the last one; absent when none is known
 	Upgrades    []Upgrade    `json:"upgrades"`              // oldest first
 }
 
@@ -162,6 +165,40 @@ type Downloading struct {
 	Total   int64     `json:"total,omitempty"` // bytes; 0: not known
 	Since   time.Time `json:"since"`
 	Waiting string    `json:"waiting,omitempty"` // why it failed; it is tried again
+}
+
+// CrashKind is what a crash most likely was.
+type CrashKind string
+
+// Kinds of crashes.
+const (
+	CrashMemory      CrashKind = "out of memory"
+	CrashAppHash     CrashKind = "app hash mismatch"
+	CrashLocked      CrashKind = "database locked"
+	CrashLibrary     CrashKind = "missing library"
+	CrashWrongBinary CrashKind = "wrong binary"
+	CrashDisk        CrashKind = "disk full"
+	CrashPanic       CrashKind = "panic" // of another cause
+	CrashKilled      CrashKind = "killed"
+	CrashUnknown     CrashKind = "unknown"
+)
+
+// Crash is an end of the node with an error that nobody asked for.
+type Crash struct {
+	Kind     CrashKind `json:"kind"`
+	At       time.Time `json:"at"`
+	End      string    `json:"end"`             // such as exit status 2
+	Cause    string    `json:"cause"`           // a sentence
+	Do       string    `json:"do"`              // a sentence
+	Lines    []string  `json:"lines,omitempty"` // what the node said of it on stderr; absent where that is not read
+	Failures int       `json:"failures"`        // in a row, this one included
+}
+
+func (c Crash) String() string {
+	if strings.HasPrefix(c.Cause, string(c.Kind)+": ") { // panic: and what it says
+		return c.End + ", " + c.Cause
+	}
+	return fmt.Sprintf("%s, %s: %s", c.End, c.Kind, c.Cause)
 }
 
 // Paused is a snapshot that was taken while the node was stopped for it.

@@ -73,7 +73,7 @@ func (h *home) killNodes() {
 // TestDyingNodeIsNoBusyLoop: a node that dies at once, for ever, is started again ever more seldom, and a stop is heard meanwhile.
 func TestDyingNodeIsNoBusyLoop(t *testing.T) {
 	h := newHome(t, testnode.Script{Fail: map[string]int{"genesis": 7}})
-	h.env = append(h.env, "SOLSTICE_RESTART_ON_FAILURE=true")
+	h.env = append(h.env, "SOLSTICE_RESTART=on-failure", "SOLSTICE_RESTART_LIMIT=0")
 	run := h.start(h.runArgs()...)
 	begun := time.Now()
 	h.await("three tries", func() bool { return strings.Count(h.noded(), "fail with 7") >= 3 })

@@ -20,6 +20,7 @@ import (
 
 	"solstice"
 	"solstice/artifact"
+	"solstice/crash"
 )
 
 // Chain is a chain's binary. Its methods are for any goroutine.
@@ -184,9 +185,8 @@ func firstWords(args []string) string {
 // that follows a panic.
 func lastLines(out []byte) string {
 	text := strings.TrimSpace(string(out))
-	if at := strings.LastIndex("\n"+text, "\npanic: "); at >= 0 {
-		text, _, _ = strings.Cut(text[at:], "\n\n")
-		text, _, _ = strings.Cut(text, "\ngoroutine ")
+	if panicked, ok := crash.PanicIn(text); ok {
+		text = panicked
 	}
 	if before, _, found := strings.Cut(text, "\nUsage:"); found {
 		text = strings.TrimSpace(before)

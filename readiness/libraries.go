@@ -40,6 +40,16 @@ func librariesResolve(_ context.Context, s Subject) finding {
 	return ok("its %d libraries are here", len(l.seen))
 }
 
+// MissingLibraries says what a binary needs that the system's loader will not find, a sentence each; nothing where that can't be known.
+func MissingLibraries(binary string) []string {
+	if runtime.GOOS != "linux" {
+		return nil
+	}
+	l := loader{own: artifact.Libraries(binary), seen: map[string]string{}}
+	missing, _ := l.missing(binary) // an error for a script: then nothing is known
+	return missing
+}
+
 func readHead(path string, head []byte) bool {
 	file, err := os.Open(path)
 	if err != nil {

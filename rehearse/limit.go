@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"solstice/crash"
 )
 
 // limiter keeps a process and all that it starts below an amount of memory: a control group where one can be made, else a watcher
@@ -42,23 +44,8 @@ func newLimiter(bytes int64) *limiter {
 
 const groupPrefix = "solstice-rehearsal-"
 
-// ownGroup is this process's group in the hierarchy with a controller; "" is that of version 2 (cgroups(7)).
-func ownGroup(controller string) (string, bool) {
-	content, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", false
-	}
-	for line := range strings.Lines(strings.TrimSpace(string(content))) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) == 3 && (parts[1] == controller || controller != "" && strings.Contains(","+parts[1]+",", ","+controller+",")) {
-			return parts[2], true
-		}
-	}
-	return "", false
-}
-
 func group1(bytes int64) (*limiter, error) {
-	own, ok := ownGroup("memory")
+	own, ok := crash.OwnGroup("memory")
 	if !ok {
 		return nil, os.ErrNotExist
 	}
@@ -74,7 +61,7 @@ func group1(bytes int64) (*limiter, error) {
 
 // group2 makes a group beside our own, as one with processes in it hands no controller down.
 func group2(bytes int64) (*limiter, error) {
-	own, ok := ownGroup("")
+	own, ok := crash.OwnGroup("")
 	if !ok {
 		return nil, os.ErrNotExist
 	}
@@ -140,15 +127,7 @@ func (l *limiter) killed() (n int64) {
 	if l.group == "" {
 		return 0
 	}
-	content, err := os.ReadFile(filepath.Join(l.group, l.kills))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(content)) {
-		if words := strings.Fields(line); len(words) == 2 && words[0] == "oom_kill" {
-			n, _ = strconv.ParseInt(words[1], 10, 64)
-		}
-	}
+	n, _ = crash.CountIn(filepath.Join(l.group, l.kills))
 	return n
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"regexp"
 	"strings"
+
+	"solstice/crash"
 )
 
 // words reads what a node and its solstice have written to a log, a piece at a time.
@@ -30,7 +32,6 @@ var (
 	// The formats of the SDK's logger (text and JSON), of CometBFT's before it, and of slog.
 	errorLine = regexp.MustCompile(`(?:^|[\s\x1b\[\]0-9;m])(?:ERR|ERROR|FTL|PNC)(?:\x1b\[0m)?\s|"level":"(?:error|fatal|panic)"|level=(?:error|ERROR)|^E\[`)
 	panicLine = regexp.MustCompile(`^panic: |CONSENSUS FAILURE!!!`)
-	colours   = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 	// notErrors are what a node says of level error because of how it is rehearsed: it has no log of the blocks before, and databases
 	// are closed twice at its end.
 	notErrors = regexp.MustCompile(`error on catchup replay|leveldb: closed`)
@@ -55,7 +56,7 @@ func (w *words) read() {
 			return
 		}
 		w.rest = rest
-		w.line(colours.ReplaceAllString(string(line), ""))
+		w.line(crash.Colours.ReplaceAllString(string(line), ""))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"solstice"
+	"solstice/crash"
 	"solstice/report"
 )
 
@@ -208,7 +209,6 @@ func (s *Simulation) compare(ctx context.Context) AppHashes {
 // logLine finds a line of a log that warns: CometBFT's and the SDK's plain and JSON formats, and ours.
 var (
 	logLine  = regexp.MustCompile(`^\S+ (ERR|WRN|WARN|ERROR) (.*)$|"level":"(?:error|warn)".*"(?:message|_msg)":"([^"]*)"|^(panic: .*)$`)
-	colours  = regexp.MustCompile("\x1b\\[[0-9;]*m")
 	logValue = regexp.MustCompile(` [\w./-]+=.*$`)
 )
 
@@ -221,7 +221,9 @@ var usual = []string{
 }
 
 // plain is a line of a log without its colours: the SDK writes them into files, too.
-func plain(line string) string { return colours.ReplaceAllString(strings.TrimRight(line, "\n"), "") }
+func plain(line string) string {
+	return crash.Colours.ReplaceAllString(strings.TrimRight(line, "\n"), "")
+}
 
 // warnings notes what the logs warn of beyond what is usual, the most frequent first.
 func (s *Simulation) warnings() {

@@ -4,17 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"solstice"
 	"solstice/artifact"
-	"solstice/internal/child"
 	"solstice/internal/durable"
 	"solstice/upgrade"
 	"solstice/watch"
@@ -55,7 +54,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.nodeLock}
 	s.planAt, s.written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
-	process, err := child.Start(cmd, syscall.SIGTERM)
+	process, err := s.startNode(cmd)
 	if err != nil {
 		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
 	}
@@ -103,13 +102,9 @@ func shown(args []string) []string {
 // restart waits longer after each failure in a row, then starts the node again.
 func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
 	if s.restartAt.IsZero() {
-		if s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter {
-			s.failures = 0
-		}
-		delay := min(backoffMin<<min(s.failures, 16), backoffMax)
-		s.failures++
+		delay := min(backoffMin<<min(max(s.failures-1, 0), 16), backoffMax)
 		s.restartAt = s.last.At.Add(delay)
-		s.Log.Warn("the node is started again, as SOLSTICE_RESTART_ON_FAILURE says", "end", s.last.String(), "in", delay)
+		s.Log.Warn("the node is started again, as SOLSTICE_RESTART says", "end", s.last.String(), "failures", s.failures, "in", delay)
 	}
 	if wait := time.Until(s.restartAt); wait > 0 {
 		s.lookAgainIn(wait)
@@ -125,8 +120,14 @@ func (s *Supervisor) endedEarly() error {
 	if s.watched == nil || s.asked != nil || mute {
 		return nil
 	}
-	return fmt.Errorf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %v; what it printed stands above, and the next start tries it again",
-		s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, s.last)
+	early := func(end any) string {
+		return fmt.Sprintf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %v; what it printed stands above, and the next start tries it again",
+			s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, end)
+	}
+	if s.crash == nil {
+		return errors.New(early(s.last))
+	}
+	return &solstice.CrashError{Reason: early(s.crash), Crash: *s.crash}
 }
 
 // probeStaged finds out, in the background, whether the binaries that wait for their plan are the verified ones, and have a

@@ -126,6 +126,7 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	} else if what != "" {
 		status.Waiting = "a restore was cut off, and the next start finishes it: " + what
 	}
+	status.Crash = readCrash(home)
 	status.Upgrades = facts.Journal.History()
 	if status.Upgrades == nil {
 		status.Upgrades = []solstice.Upgrade{}

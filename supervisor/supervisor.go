@@ -20,6 +20,7 @@ import (
 	"solstice"
 	"solstice/api"
 	"solstice/artifact"
+	"solstice/crash"
 	"solstice/internal/child"
 	"solstice/internal/durable"
 	"solstice/node"
@@ -52,8 +53,10 @@ type Supervisor struct {
 	HaltWait            time.Duration // how long a halted node is given to end by itself
 	Poll                time.Duration // of the plan file, below the events; 0: events only
 	RestartAfterUpgrade bool
-	RestartOnFailure    bool    // a node that dies is started again, with back-off
-	Skip                []int64 // heights after --unsafe-skip-upgrades
+	RestartOnFailure    bool     // a node that dies is started again, with back-off
+	RestartLimit        int      // after so many failures in a row it is not; 0: always
+	Stderr              *os.File // where what the node says on stderr is handed on to; nil: the node inherits ours, and it is not read
+	Skip                []int64  // heights after --unsafe-skip-upgrades
 	Upgrade             upgrade.Options
 	Download            bool // the binaries of plans are downloaded, by Fetcher
 	Fetcher             artifact.Fetcher
@@ -85,6 +88,11 @@ type Supervisor struct {
 	retry                *time.Timer     // when to look again
 	said                 said            // what was told already
 	faultSince           time.Time       // when the plan file was first seen unreadable
+	binary               string          // that the node runs, or ran last
+	kills                crash.Kills     // when it was started
+	stderr               *stderr         // of the node; nil: it is not read
+	out                  *outlet         // for Stderr; nil without
+	crash                *solstice.Crash // how the node ended that ran last; nil: not by itself, or not with an error
 	failures             int             // of the node, in a row
 	restartAt            time.Time       // when it is started again; zero: not decided
 	disk                 *node.Heights   // what the stopped node's databases say; nil: not looked at since it ran
@@ -143,6 +151,12 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		s.stopTelling(exitCode, err)
 	}()
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
+	if s.Stderr != nil {
+		if s.out, err = openOutlet(s.Stderr); err != nil {
+			return solstice.ExitFailed, err
+		}
+		defer s.out.flush(flushAtEnd)
+	}
 	if s.Given != nil {
 		exitCode, err = solstice.ExitFailed, s.takeOver(s.Given)
 	}
@@ -376,6 +390,9 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		case s.last == nil:
 			return s.launch(d, facts)
 		case s.RestartOnFailure && s.last.ExitCode() != 0 && s.endedEarly() == nil:
+			if s.spent() {
+				return true, s.exitCode(), s.gaveUp()
+			}
 			return s.restart(d, facts)
 		default:
 			return true, s.exitCode(), s.endedEarly()
@@ -550,7 +567,7 @@ func (s *Supervisor) nodeEnded() error {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
 	}
 	if s.work == nil { // else the upgrade is in the journal, and every sync is time that the node stands still
-		s.Log.Info("node ended", "end", end.String())
+		s.tellEnd(end)
 		s.recordHeight()
 		s.warn(saidSigned, s.recordSigned())
 		s.unseen = true

@@ -80,9 +80,13 @@ type Config struct {
 	TrustedKeys string `env:"SOLSTICE_TRUSTED_KEYS"`
 	// HookTimeout is how long the script and the pre-upgrade command may take.
 	HookTimeout time.Duration `env:"SOLSTICE_HOOK_TIMEOUT" default:"10m"`
-	// RestartOnFailure starts a node again that has ended with an error: after 1s, and after twice as long each time
-	// up to 1m. A new binary that ends before its first block is not.
-	RestartOnFailure bool `env:"SOLSTICE_RESTART_ON_FAILURE" default:"false"`
+	// Restart is never, or on-failure for machines without a service manager: then a node that has ended with an error is started
+	// again, after 1s, and after twice as long each time up to 1m. A new binary that ends before its first block is not. To know
+	// why it ended, its stderr is then read and handed on, unless that is a terminal.
+	Restart string `env:"SOLSTICE_RESTART" default:"never"`
+	// RestartLimit is after how many failures in a row the node is not started again, and Solstice ends with its code. One that ran for a
+	// minute starts a new row. 0 starts it again always.
+	RestartLimit int `env:"SOLSTICE_RESTART_LIMIT" default:"10"`
 	// StateDir is where Solstice keeps what is its own. An absolute path. Defaults to DAEMON_HOME/cosmovisor/.solstice.
 	StateDir string `env:"SOLSTICE_STATE_DIR"`
 	// KeepSnapshots is how many snapshots of upgrades are kept, the newest ones. One whose upgrade was not confirmed is kept
@@ -108,6 +112,12 @@ type Config struct {
 const (
 	switchAuto  = "auto"
 	switchNever = "never"
+)
+
+// Values of Config.Restart.
+const (
+	restartNever     = "never"
+	restartOnFailure = "on-failure"
 )
 
 // timeFormat is a Go layout, or empty for no time.
@@ -336,6 +346,12 @@ func (c *Config) checkNames() (faults []error) {
 	}
 	if c.Switch != switchAuto && c.Switch != switchNever {
 		faults = append(faults, fmt.Errorf("SOLSTICE_SWITCH must be %s or %s, not %q", switchAuto, switchNever, c.Switch))
+	}
+	if c.Restart != restartNever && c.Restart != restartOnFailure {
+		faults = append(faults, fmt.Errorf("SOLSTICE_RESTART must be %s or %s, not %q", restartNever, restartOnFailure, c.Restart))
+	}
+	if c.RestartLimit < 0 {
+		faults = append(faults, fmt.Errorf("SOLSTICE_RESTART_LIMIT must not be negative: %d", c.RestartLimit))
 	}
 	if c.KeepSnapshots < 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_KEEP_SNAPSHOTS must not be negative: %d", c.KeepSnapshots))

@@ -54,6 +54,7 @@ func (e codedError) Unwrap() error { return e.error }
 func tell(w io.Writer, err error) int {
 	var exit exitError
 	var refused *solstice.RefusedError
+	var crashed *solstice.CrashError
 	var coded codedError
 	switch {
 	case err == nil:
@@ -71,7 +72,12 @@ func tell(w io.Writer, err error) int {
 			fmt.Fprintln(w, "solstice: hint:", hint)
 		}
 		return solstice.ExitRefused
-	case errors.As(err, &coded):
+	case errors.As(err, &crashed):
+		for _, hint := range crashed.Hints() {
+			fmt.Fprintln(w, "solstice: hint:", hint)
+		}
+	}
+	if errors.As(err, &coded) {
 		return coded.code
 	}
 	return solstice.ExitFailed

@@ -170,7 +170,7 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals, Self: self, Given: given,
 		Node:  node.Find(home, args, os.Getenv, c.GRPC),
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
-		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.RestartOnFailure,
+		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.Restart == restartOnFailure, RestartLimit: c.RestartLimit,
 		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
 		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home), Manager: manager,
 		Download: c.AllowDownload && !home.SwitchesItself, Fetcher: c.fetcher(log),
@@ -178,6 +178,9 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
 			Script: c.Script, MaxRetries: c.PreUpgradeRetries, HookTimeout: c.HookTimeout,
 		},
+	}
+	if s.RestartOnFailure && !isTerminal(os.Stderr) {
+		s.Stderr = os.Stderr
 	}
 	code, err := s.Run()
 	switch {

@@ -169,6 +169,13 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	if s.Next != "" {
 		row("next start", "%s", s.Next)
 	}
+	if c := s.Crash; c != nil {
+		row("last crash", "at %s: %v", clock(c.At), c)
+		for _, line := range c.Lines {
+			row("", "  %s", line)
+		}
+		row("", "  to do: %s", c.Do)
+	}
 	if c := s.Copying; c != nil {
 		row("copying", "snapshot %s to %s: %s of %s", c.Snapshot, c.To, report.Size(c.Done), report.Size(c.Total))
 		if c.Waiting != "" {

@@ -39,6 +39,10 @@ type Script struct {
 	Fail       map[string]int `json:"fail"`        // by version, the code to end with right at the start
 	StopAt     int64          `json:"stop_at"`     // the height from which on it ends by itself, with StopCode
 	StopCode   int            `json:"stop_code"`
+	Says       string         `json:"says"`        // on stderr, before it ends by itself or fails
+	Panics     string         `json:"panics"`      // then it does so with a panic, if this is not empty
+	Floods     int            `json:"floods"`      // how many bytes it writes to stderr at its start, in numbered lines
+	StopFloods int            `json:"stop_floods"` // the same when it is told to stop
 	Proposals  []Proposal     `json:"proposals"`
 	Database   bool           `json:"database"` // heights and upgrades stand in goleveldb, as a real node's do
 }
@@ -194,6 +198,7 @@ func start(args []string) int {
 	}
 	logLine(n.home, "start at %d", n.height)
 	fmt.Println(ownVersion(), "started at height", n.height)
+	n.flood(n.script.Floods)
 	return n.run(signals)
 }
 
@@ -259,6 +264,7 @@ func (n *running) open(args []string) error {
 		return err
 	}
 	if code, ok := n.script.Fail[ownVersion()]; ok {
+		n.script.lastWords()
 		return exitError{code, fmt.Sprintf("fail with %d", code)}
 	}
 	if laddr, ok := node.Flag(args, "rpc.laddr"); ok {
@@ -353,6 +359,7 @@ func (n *running) run(signals <-chan os.Signal) int {
 				continue
 			}
 			time.Sleep(n.script.StopTime)
+			n.flood(n.script.StopFloods)
 			logLine(n.home, "stopped at %d", n.height)
 			return 0
 		case <-ticks:
@@ -374,10 +381,43 @@ func (n *running) run(signals <-chan os.Signal) int {
 				return n.fail(err)
 			}
 			if n.script.StopAt > 0 && n.height >= n.script.StopAt {
+				n.script.lastWords()
 				return n.script.StopCode
 			}
 		}
 	}
+}
+
+// lastWords are what a node says that ends by itself. With a panic it ends here.
+func (s *Script) lastWords() {
+	fmt.Fprint(os.Stderr, s.Says)
+	if s.Panics != "" {
+		panic(s.Panics)
+	}
+}
+
+// flood writes many bytes to stderr, a line at a time, and notes when all of it is written.
+func (n *running) flood(size int) {
+	if size == 0 {
+		return
+	}
+	rest := Flood(size)
+	for line := range strings.Lines(rest) {
+		if _, err := os.Stderr.WriteString(line); err != nil {
+			logLine(n.home, "flood: %v", err)
+			return
+		}
+	}
+	logLine(n.home, "flooded %d", size)
+}
+
+// Flood is what a node writes that floods: numbered lines, with a line end only where size is a multiple of their length.
+func Flood(size int) string {
+	var text strings.Builder
+	for i := 0; text.Len() < size; i++ {
+		fmt.Fprintf(&text, "%063d\n", i)
+	}
+	return text.String()[:size]
 }
 
 // halt does what x/upgrade does: one plain write of the plan file, then no more blocks.

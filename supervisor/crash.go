@@ -1,0 +1,111 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"solstice"
+	"solstice/artifact"
+	"solstice/crash"
+	"solstice/internal/child"
+	"solstice/internal/durable"
+	"solstice/readiness"
+)
+
+const (
+	flushBeforeLog = 100 * time.Millisecond // so that a node's last words stand above what we say of its end
+	flushAtEnd     = 2 * time.Second        // then what was not taken is lost
+	loadTime       = 10 * time.Second       // a program whose libraries are not right ends sooner
+)
+
+// tellEnd tells how the node has ended, and what it most likely was if nobody has asked for it.
+func (s *Supervisor) tellEnd(end child.End) {
+	s.crash = nil
+	if s.asked != nil || end.ExitCode() == 0 {
+		if s.stderr != nil {
+			s.stderr.said() // then all of it is on its way out
+		}
+		s.out.flush(flushBeforeLog)
+		s.Log.Info("node ended", "end", end.String())
+		return
+	}
+	c := s.name(end)
+	s.count(c)
+	s.crash = c
+	s.out.flush(flushBeforeLog)
+	if s.halts(c.Kind) {
+		s.Log.Info("node ended", "end", c.End)
+		return
+	}
+	s.Log.Warn("node ended", "end", c.End, "kind", c.Kind, "cause", c.Cause, "hint", c.Do)
+	content, err := json.Marshal(c)
+	if err == nil {
+		err = durable.WriteFile(s.Home.CrashFile(), content, 0o600)
+	}
+	s.warn("the crash can't be recorded", err)
+}
+
+// halts says whether an end is that of a node that has written its plan's file: with an SDK before v0.47 it ends by a panic then.
+func (s *Supervisor) halts(kind solstice.CrashKind) bool {
+	s.seePlanFile()
+	return s.written && (kind == solstice.CrashWrongBinary || kind == solstice.CrashPanic || kind == solstice.CrashUnknown)
+}
+
+// name names an end by everything that can be known of it now.
+func (s *Supervisor) name(end child.End) *solstice.Crash {
+	facts := crash.Facts{
+		Code: end.Code, Signal: end.Signal, Read: s.stderr != nil,
+		Kills: crash.CountKills().Since(s.kills), Room: crash.RoomOf(s.Home.Data()),
+		Data: s.Home.Data(), Libraries: artifact.Libraries(s.binary),
+	}
+	if s.stderr != nil {
+		facts.Said = s.stderr.said()
+	}
+	if end.Signal == 0 && s.lived(end) < loadTime {
+		facts.Missing = readiness.MissingLibraries(s.binary)
+	}
+	c := crash.Name(facts)
+	c.At, c.End, c.Cause = end.At, end.String(), artifact.Redact(c.Cause)
+	for i := range c.Lines {
+		c.Lines[i] = artifact.Redact(c.Lines[i])
+	}
+	return &c
+}
+
+func (s *Supervisor) lived(end child.End) time.Duration { return end.At.Sub(s.view.Load().Node.Since) }
+
+// count counts the failures in a row. A node that ran for a while starts a new row.
+func (s *Supervisor) count(c *solstice.Crash) {
+	if c.At.Sub(s.view.Load().Node.Since) >= steadyAfter {
+		s.failures = 0
+	}
+	s.failures++
+	c.Failures = s.failures
+}
+
+// spent says that the node has failed so often in a row that it is not started again.
+func (s *Supervisor) spent() bool { return s.RestartLimit > 0 && s.failures >= s.RestartLimit }
+
+// gaveUp says so, and what the node ended by.
+func (s *Supervisor) gaveUp() error {
+	times := "once"
+	if s.failures > 1 {
+		times = fmt.Sprintf("%d times in a row", s.failures)
+	}
+	return &solstice.CrashError{
+		Reason: fmt.Sprintf("the node has ended with an error %s and is not started again, as SOLSTICE_RESTART_LIMIT says; the last time: %v", times, s.crash),
+		Crash:  *s.crash,
+	}
+}
+
+// readCrash is the last crash of a home, or nil. It is only shown: one that can't be read is lost.
+func readCrash(home solstice.Home) *solstice.Crash {
+	content, err := os.ReadFile(home.CrashFile())
+	var c solstice.Crash
+	if err != nil || json.Unmarshal(content, &c) != nil {
+		return nil
+	}
+	return &c
+}

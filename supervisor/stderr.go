@@ -1,0 +1,245 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"solstice/crash"
+	"solstice/internal/child"
+)
+
+// stderr reads what a node writes to its stderr, so that a crash can be named by its words, and hands it on to ours.
+//
+// A node never waits for us. What our stderr does not take is left out. The pipe is so large that a node whose supervisor was killed can say what
+// it has to say at its end, and the node holds the reading end too: with no reader left, a write to stderr would kill a Go program
+// (SIGPIPE, package os/signal). One that then says more than fits waits for the next supervisor to end it.
+type stderr struct {
+	from *os.File // the reading end of the pipe. A process that takes this one's place can go on reading there
+	to   *outlet
+
+	mu   sync.Mutex
+	tail crash.Tail
+
+	looked chan struct{} // all is read that was in the pipe; somebody has asked
+	ended  chan struct{} // nobody can write to the pipe any more
+}
+
+// pipeSize is what the pipe is to hold: what a user without privileges may ask for (pipe(7), pipe-max-size).
+const pipeSize = 1 << 20
+
+// startNode starts the node's command. What the kernel counts then, and its stderr where that is read, name a crash later.
+func (s *Supervisor) startNode(cmd *exec.Cmd) (*child.Process, error) {
+	s.binary, s.kills, s.stderr, s.crash = cmd.Path, crash.CountKills(), nil, nil
+	if s.out == nil {
+		return child.Start(cmd, syscall.SIGTERM)
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("its stderr can't be read: %w", err)
+	}
+	defer writer.Close()
+	defer reader.Close()
+	enlarge(writer, pipeSize)
+	cmd.Stderr, cmd.ExtraFiles = writer, append(cmd.ExtraFiles, reader)
+	process, err := child.Start(cmd, syscall.SIGTERM)
+	if err != nil {
+		return nil, err
+	}
+	// To hand a file down has made it a blocking one (os.File.Fd): what is read from is another, so that a look has not to wait.
+	fd, err := unix.FcntlInt(reader.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		_ = process.Signal(syscall.SIGKILL) // nobody would read
+		return nil, fmt.Errorf("its stderr can't be read: %w", err)
+	}
+	s.stderr = readStderr(os.NewFile(uintptr(fd), "stderr of the node"), s.out)
+	return process, nil
+}
+
+// readStderr begins to read, and goes on until nobody can write any more. The file is a pipe that does not block, and is closed in the end.
+func readStderr(from *os.File, to *outlet) *stderr {
+	r := &stderr{from: from, to: to, looked: make(chan struct{}, 1), ended: make(chan struct{})}
+	go r.read()
+	return r
+}
+
+func (r *stderr) read() {
+	defer close(r.ended)
+	defer r.from.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.from.Read(buf)
+		r.take(buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = r.empty(buf)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// empty reads what is in the pipe, without waiting for more.
+func (r *stderr) empty(buf []byte) error {
+	defer func() { r.looked <- struct{}{} }()
+	if err := r.from.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	raw, err := r.from.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for left := pipeSize; left > 0; { // what the node left behind may go on writing
+		var n int
+		var readErr error
+		if err := raw.Read(func(fd uintptr) bool {
+			n, readErr = unix.Read(int(fd), buf)
+			return true
+		}); err != nil {
+			return err
+		}
+		if n <= 0 {
+			if n == 0 || readErr == unix.EAGAIN || readErr == unix.EINTR {
+				return nil // at its end the next read tells
+			}
+			return readErr
+		}
+		r.take(buf[:n])
+		left -= n
+	}
+	return nil
+}
+
+func (r *stderr) take(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	r.mu.Lock()
+	_, _ = r.tail.Write(p)
+	r.mu.Unlock()
+	r.to.take(p)
+}
+
+// said is what a node that has ended has said.
+func (r *stderr) said() crash.Said {
+	_ = r.from.SetReadDeadline(time.Now()) // it wakes the reader
+	select {
+	case <-r.looked:
+	case <-r.ended:
+	case <-time.After(time.Second): // a pipe that can't be woken; what was read serves
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tail.Said()
+}
+
+// outlet hands bytes on to a file that may not take them, such as the pipe of a log that hangs. Who gives it bytes never waits.
+type outlet struct {
+	file *os.File
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	waiting []byte // not given to the file yet
+	writing int    // being given
+	lost    int64  // left out, after what is waiting
+	closed  bool   // nobody takes anything any more
+}
+
+// ahead is how much an outlet keeps for its file. So much is said at once only in the trace of a panic, of thousands of goroutines.
+const ahead = 4 << 20
+
+// openOutlet opens one on a file of its own: writing to a pipe without a reader ends a program only on its own stderr.
+func openOutlet(file *os.File) (*outlet, error) {
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	o := &outlet{file: os.NewFile(uintptr(fd), file.Name())}
+	o.changed = sync.NewCond(&o.mu)
+	go o.write()
+	return o, nil
+}
+
+// take takes bytes, or leaves them out. After a gap it begins again when everything before it is written, so that the gap is told at
+// its place.
+func (o *outlet) take(p []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+	case o.lost > 0 || len(o.waiting)+o.writing+len(p) > ahead:
+		o.lost += int64(len(p))
+	default:
+		o.waiting = append(o.waiting, p...)
+	}
+	o.changed.Broadcast()
+}
+
+func (o *outlet) write() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for {
+		for len(o.waiting) == 0 && o.lost == 0 {
+			o.changed.Broadcast() // to who flushes
+			o.changed.Wait()
+		}
+		text, lost := o.waiting, int64(0)
+		if len(text) == 0 {
+			lost = o.lost
+			text = fmt.Appendf(nil, "\nsolstice: %d bytes of the node's stderr were left out here, as nobody took them\n", lost)
+		}
+		o.waiting, o.writing = nil, len(text)
+		o.mu.Unlock()
+		err := o.writeAll(text)
+		o.mu.Lock()
+		o.writing = 0
+		o.lost -= lost
+		if err != nil {
+			o.closed, o.waiting, o.lost = true, nil, 0
+		}
+	}
+}
+
+// writeAll writes in pieces, as a file that is taken slowly takes them.
+func (o *outlet) writeAll(text []byte) error {
+	for len(text) > 0 {
+		n, err := o.file.Write(text[:min(len(text), 64<<10)])
+		text = text[n:]
+		switch {
+		case errors.Is(err, syscall.EAGAIN): // somebody who shares it has made it a file that does not block
+			time.Sleep(10 * time.Millisecond)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// flush waits until everything is written, for so long at most.
+func (o *outlet) flush(patience time.Duration) {
+	if o == nil {
+		return
+	}
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		late = true
+		o.changed.Broadcast()
+	})
+	defer timer.Stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for !late && len(o.waiting)+o.writing+int(o.lost) > 0 {
+		o.changed.Wait()
+	}
+}
