@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"solstice"
+	"solstice/crash"
 )
 
 // TestMeter: what a process has used that the measured one has started is seen, and the measured one itself is not.
@@ -51,7 +52,7 @@ func TestWords(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &words{}
-			w.line(colours.ReplaceAllString(tt.line, ""))
+			w.line(crash.Colours.ReplaceAllString(tt.line, ""))
 			if w.errors != tt.errors || (w.panicked != "") != tt.panicked {
 				t.Errorf("%d errors, panicked %q, want %d, %v", w.errors, w.panicked, tt.errors, tt.panicked)
 			}
