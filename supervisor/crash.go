@@ -2,8 +2,11 @@ package supervisor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"solstice"
@@ -98,6 +101,14 @@ func (s *Supervisor) gaveUp() error {
 		Reason: fmt.Sprintf("the node has ended with an error %s and is not started again, as SOLSTICE_RESTART_LIMIT says; the last time: %v", times, s.crash),
 		Crash:  *s.crash,
 	}
+}
+
+// notStarted explains why a binary could not be started: where its loader is missing the kernel says only that a file is.
+func notStarted(binary string, err error) error {
+	if missing := readiness.MissingLibraries(binary); errors.Is(err, fs.ErrNotExist) && len(missing) > 0 {
+		err = fmt.Errorf("%w: %s", err, strings.Join(missing, "; "))
+	}
+	return fmt.Errorf("start %s: %w", binary, err)
 }
 
 // readCrash is the last crash of a home, or nil. It is only shown: one that can't be read is lost.

@@ -56,7 +56,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	s.planAt, s.written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
 	process, err := s.startNode(cmd)
 	if err != nil {
-		return true, solstice.ExitFailed, fmt.Errorf("start %s: %w", binary, err)
+		return true, solstice.ExitFailed, notStarted(binary, err)
 	}
 	s.recordHeight() // of the node before: it may be the last that is known for long
 	s.heard, s.disk = upgrade.Height{}, nil

@@ -179,7 +179,11 @@ func (s *Supervisor) summary(now time.Time) string {
 	case s.said[saidWaiting] != "":
 		parts = append(parts, "waits: "+s.said[saidWaiting])
 	case s.process == nil && !s.restartAt.IsZero():
-		parts = append(parts, fmt.Sprintf("the node ended with %v and is started again", s.last))
+		end := s.last.String()
+		if s.crash != nil {
+			end += fmt.Sprintf(" (%s)", s.crash.Kind)
+		}
+		parts = append(parts, fmt.Sprintf("the node ended with %s and is started again", end))
 	case s.process == nil:
 		return "starting"
 	case s.watched != nil:

@@ -255,4 +255,17 @@ func TestCrashOfMissingLibrary(t *testing.T) {
 	if c := h.crash(); c.Kind != solstice.CrashLibrary || !strings.Contains(c.Cause, "error while loading shared libraries: libtinfX.so.6") {
 		t.Errorf("%+v", c)
 	}
+
+	loader := regexp.MustCompile(`/lib64/ld-linux-[\w-]+\.so\.\d`).FindString(string(content))
+	if loader == "" {
+		return // another machine's
+	}
+	h.check(os.Remove(filepath.Join(h.dir, "cosmovisor/genesis/bin/noded")))
+	h.write("cosmovisor/genesis/bin/noded", strings.Replace(string(content), loader, strings.Replace(loader, "linux", "linuX", 1), 1))
+	var said bytes.Buffer
+	run := h.command("run", "start")
+	run.Stderr = &said
+	if err := run.Run(); exitCode(err) != 1 || !strings.Contains(said.String(), "no such file or directory: noded needs the loader /lib64/ld-linuX-") {
+		t.Errorf("%v: %s", err, &said)
+	}
 }
