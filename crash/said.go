@@ -14,7 +14,6 @@ import (
 type Tail struct {
 	end    []byte   // of everything
 	line   []byte   // the beginning of the line that is not whole yet
-	long   bool     // more of that line was left out
 	before []string // the lines before the present one
 	panic  []string // the first lines of a panic, and up to it
 	led    []string // what stood before it

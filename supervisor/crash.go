@@ -27,10 +27,7 @@ const (
 func (s *Supervisor) tellEnd(end child.End) {
 	s.crash = nil
 	if s.asked != nil || end.ExitCode() == 0 {
-		if s.stderr != nil {
-			s.stderr.said() // then all of it is on its way out
-		}
-		s.out.flush(flushBeforeLog)
+		s.handOn(flushBeforeLog)
 		s.Log.Info("node ended", "end", end.String())
 		return
 	}

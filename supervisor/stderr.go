@@ -142,6 +142,14 @@ func (r *stderr) said() crash.Said {
 	return r.tail.Said()
 }
 
+// handOn hands on all that was said up to now, as far as it is taken in this time.
+func (s *Supervisor) handOn(patience time.Duration) {
+	if s.stderr != nil {
+		s.stderr.said() // then all of it is on its way
+	}
+	s.out.flush(patience)
+}
+
 // outlet hands bytes on to a file that may not take them, such as the pipe of a log that hangs. Who gives it bytes never waits.
 type outlet struct {
 	file *os.File

@@ -155,7 +155,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		if s.out, err = openOutlet(s.Stderr); err != nil {
 			return solstice.ExitFailed, err
 		}
-		defer s.out.flush(flushAtEnd)
+		defer s.handOn(flushAtEnd)
 	}
 	if s.Given != nil {
 		exitCode, err = solstice.ExitFailed, s.takeOver(s.Given)

@@ -135,8 +135,11 @@ func TestStuckStderr(t *testing.T) {
 // handed on.
 func TestStderrOfLeftBehind(t *testing.T) {
 	h := newHome(t, `{}`)
-	h.check(os.Remove(filepath.Join(h.dir, "cosmovisor/genesis/bin/noded")))
-	h.write("cosmovisor/genesis/bin/noded", "#!/bin/sh\n(trap 'echo later >&2; exit' TERM; echo ready >&2; while :; do sleep 0.01; done) &\nsleep 0.2\necho now >&2\nexit 7\n")
+	h.node(`(trap 'echo later >&2; exit' TERM; echo ready >&2; touch "$DAEMON_HOME/ready"; while :; do sleep 0.01; done) &
+until [ -e "$DAEMON_HOME/ready" ]; do sleep 0.01; done
+echo now >&2
+exit 7
+`)
 	stderr := h.create()
 	if err := h.reading(stderr).Wait(); exitCode(err) != 7 {
 		t.Errorf("ended with %v", err)
