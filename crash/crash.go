@@ -37,17 +37,17 @@ var words = []struct {
 	kind    solstice.CrashKind
 	pattern *regexp.Regexp
 }{
-	// x/upgrade/abci.go. Until SDK v0.46 the BeginBlocker panics with them; later they stand in a panic only in a replay.
+	// x/upgrade/abci.go. Older SDKs panic with them; newer ones return them, and a node that replays the block ends with them as its error.
 	{solstice.CrashWrongBinary, regexp.MustCompile(`UPGRADE "[^"]+" NEEDED at |BINARY UPDATED BEFORE TRIGGER|[Ww]rong app version \d+, upgrade handler is missing for `)},
 	// store/rootmulti/store.go: the binary has a store that no upgrade has added yet. SDK v0.45 says it in fewer words.
 	{solstice.CrashWrongBinary, regexp.MustCompile(`version of store "?[\w-]+"? mismatch root store's version|new stores should be added using StoreUpgrades`)},
 	// state/validation.go of Tendermint and CometBFT (the older ones write Wrong), consensus/replay.go.
 	{solstice.CrashAppHash, regexp.MustCompile(`[Ww]rong Block\.Header\.(AppHash|LastResultsHash)|\.AppHash does not match AppHash after replay`)},
 	// goleveldb and pebble hand on the error of flock(2) and fcntl(2); cosmos-db, cometbft-db and tm-db write before it what they
-	// were doing. The lone error is that of SDK v0.3x and of rollback. Other things are temporarily unavailable too: a fork, a socket.
+	// were doing (https://github.com/cosmos/cosmos-sdk/issues/3001, 12249). Other things are temporarily unavailable too: a fork, a socket.
 	{solstice.CrashLocked, regexp.MustCompile(`(?i)(\bdb\b|database|leveldb|pebble|/LOCK\b)[^\n]*: resource temporarily unavailable|^(panic|Error): resource temporarily unavailable|^resource temporarily unavailable`)},
 	// pebble/vfs/file_lock_unix.go, goleveldb/leveldb/storage/storage.go, badger/dir_unix.go, rocksdb/env/fs_posix.cc,
-	// wasmvm's internal/api/lib.go, bbolt with a timeout.
+	// wasmvm's internal/api/lib.go.
 	{solstice.CrashLocked, regexp.MustCompile(`lock held by current process|leveldb/storage: already locked|Another process is using this Badger database|While lock file: |[Cc]ould not lock exclusive\.lock`)},
 	// elf/dl-load.c and elf/rtld.c of glibc, ldso/dynlink.c of musl.
 	{solstice.CrashLibrary, regexp.MustCompile("error while loading shared libraries: |version `[^']+' not found \\(required by |Error loading shared library |Error relocating [^:]+: .*symbol not found")},

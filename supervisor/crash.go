@@ -21,6 +21,7 @@ const (
 	flushBeforeLog = 100 * time.Millisecond // so that a node's last words stand above what we say of its end
 	flushAtEnd     = 2 * time.Second        // then what was not taken is lost
 	loadTime       = 10 * time.Second       // a program whose libraries are not right ends sooner
+	loaderFailed   = 127                    // the code that ld.so ends it with; where a version of glibc is missing it is 1
 )
 
 // tellEnd tells how the node has ended, and what it most likely was if nobody has asked for it.
@@ -47,7 +48,7 @@ func (s *Supervisor) tellEnd(end child.End) {
 	s.warn("the crash can't be recorded", err)
 }
 
-// halts says whether an end is that of a node that has written its plan's file: with an SDK before v0.47 it ends by a panic then.
+// halts says whether an end is that of a node that has written its plan's file: some SDKs let it end with an error then.
 func (s *Supervisor) halts(kind solstice.CrashKind) bool {
 	s.seePlanFile()
 	return s.written && (kind == solstice.CrashWrongBinary || kind == solstice.CrashPanic || kind == solstice.CrashUnknown)
@@ -63,7 +64,7 @@ func (s *Supervisor) name(end child.End) *solstice.Crash {
 	if s.stderr != nil {
 		facts.Said = s.stderr.said()
 	}
-	if end.Signal == 0 && s.lived(end) < loadTime {
+	if (end.Code == loaderFailed || end.Code == 1) && end.Signal == 0 && s.lived(end) < loadTime {
 		facts.Missing = readiness.MissingLibraries(s.binary)
 	}
 	c := crash.Name(facts)
