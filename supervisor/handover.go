@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"solstice"
+	"solstice/crash"
 	"solstice/internal/child"
 	"solstice/upgrade"
 	"solstice/watch"
@@ -70,6 +71,7 @@ type files struct {
 	NodeLock   int `json:"node_lock"`
 	Kin        int `json:"kin"`        // of the node
 	Socket     int `json:"socket"`     // that listens; 0: none
+	Stderr     int `json:"stderr"`     // of the node, to be read; 0: it isn't
 	Executable int `json:"executable"` // of the version that hands over, to go back to
 }
 
@@ -144,7 +146,7 @@ func (h *Handover) Check(home solstice.Home) error {
 	}
 	for _, number := range h.given.Files.all() {
 		var stat unix.Stat_t
-		if *number == 0 && number == &h.given.Files.Socket {
+		if *number == 0 && (number == &h.given.Files.Socket || number == &h.given.Files.Stderr) {
 			continue
 		}
 		if err := unix.Fstat(*number, &stat); err != nil {
@@ -211,13 +213,18 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		s.listening = os.NewFile(uintptr(g.Files.Socket), "socket")
 	}
 	s.process, s.ended = process, process.Done()
+	s.binary, s.kills = s.Home.Binary(facts.Link.Dir), crash.CountKills()
+	if g.Files.Stderr > 0 {
+		err := s.readOn(os.NewFile(uintptr(g.Files.Stderr), "stderr of the node"))
+		s.warn("what the node says on stderr gets lost", err)
+	}
 	s.planAt, s.written, s.heard, s.failures, s.keptFor = g.PlanAt, g.Written, g.Heard, g.Failures, g.KeptFor
 	s.notifier.ready = g.Told
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, facts.Link.Dir)
 	s.warn("the journal can't be written", err)
 	s.reloads, s.reloadFault = g.Reloads, h.fault
 	s.view.Store(&view{Since: g.Since, State: "running", Node: &g.Process})
-	go s.probes.Digest(s.Home.Binary(facts.Link.Dir))
+	go s.probes.Digest(s.binary)
 	if h.fault != "" {
 		s.Log.Error("the new version has not taken over; this one goes on", "version", s.Version, "err", h.fault)
 		return nil

@@ -189,6 +189,14 @@ func (s *Supervisor) replace() error {
 		g.Files.Socket = fd(s.listening)
 		keep = append(keep, s.listening)
 	}
+	if s.stderr != nil {
+		if pipe := s.stderr.stop(); pipe != nil {
+			defer func() { s.warn("what the node says on stderr gets lost", s.readOn(pipe)) }()
+			g.Files.Stderr = fd(pipe)
+			keep = append(keep, pipe)
+		}
+		s.out.flush(flushAtEnd)
+	}
 	state, err := g.write()
 	if err != nil {
 		return err

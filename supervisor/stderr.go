@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,8 +28,10 @@ type stderr struct {
 	mu   sync.Mutex
 	tail crash.Tail
 
-	looked chan struct{} // all is read that was in the pipe; somebody has asked
-	ended  chan struct{} // nobody can write to the pipe any more
+	stopped atomic.Bool
+	looked  chan struct{} // all is read that was in the pipe; somebody has asked
+	ended   chan struct{} // nothing is read any more
+	over    bool          // nobody can write to the pipe any more; set before ended is closed
 }
 
 // pipeSize is what the pipe is to hold: what a user without privileges may ask for (pipe(7), pipe-max-size).
@@ -37,7 +40,7 @@ const pipeSize = 1 << 20
 // startNode starts the node's command. What the kernel counts then, and its stderr where that is read, name a crash later.
 func (s *Supervisor) startNode(cmd *exec.Cmd) (*child.Process, error) {
 	s.binary, s.kills, s.stderr, s.crash = cmd.Path, crash.CountKills(), nil, nil
-	if s.out == nil {
+	if s.Stderr == nil {
 		return child.Start(cmd, syscall.SIGTERM)
 	}
 	reader, writer, err := os.Pipe()
@@ -52,40 +55,66 @@ func (s *Supervisor) startNode(cmd *exec.Cmd) (*child.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	// To hand a file down has made it a blocking one (os.File.Fd): what is read from is another, so that a look has not to wait.
-	fd, err := unix.FcntlInt(reader.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if s.stderr, err = readStderr(reader, s.out); err != nil {
+		_ = process.Signal(syscall.SIGKILL) // nobody would read
+		return nil, err
+	}
+	return process, nil
+}
+
+// readStderr begins to read a pipe, and goes on until nobody can write to it any more. It uses a file of its own: to hand one down has made
+// that a blocking one (os.File.Fd), and a look must not have to wait.
+func readStderr(pipe *os.File, to *outlet) (*stderr, error) {
+	fd, err := unix.FcntlInt(pipe.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {
-		_ = process.Signal(syscall.SIGKILL) // nobody would read
 		return nil, fmt.Errorf("its stderr can't be read: %w", err)
 	}
-	s.stderr = readStderr(os.NewFile(uintptr(fd), "stderr of the node"), s.out)
-	return process, nil
-}
-
-// readStderr begins to read, and goes on until nobody can write any more. The file is a pipe that does not block, and is closed in the end.
-func readStderr(from *os.File, to *outlet) *stderr {
-	r := &stderr{from: from, to: to, looked: make(chan struct{}, 1), ended: make(chan struct{})}
+	r := &stderr{from: os.NewFile(uintptr(fd), "stderr of the node"), to: to, looked: make(chan struct{}, 1), ended: make(chan struct{})}
 	go r.read()
-	return r
+	return r, nil
 }
 
 func (r *stderr) read() {
 	defer close(r.ended)
-	defer r.from.Close()
 	buf := make([]byte, 64<<10)
-	for {
+	for !r.stopped.Load() {
 		n, err := r.from.Read(buf)
 		r.take(buf[:n])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = r.empty(buf)
 		}
 		if err != nil {
+			r.from.Close()
+			r.over = true
 			return
 		}
 	}
+}
+
+// stop ends the reading, and returns where another can go on with it: nil if nobody can write any more. What was read is on its way.
+func (r *stderr) stop() (pipe *os.File) {
+	r.stopped.Store(true)
+	r.said() // it wakes the reader
+	<-r.ended
+	if r.over {
+		return nil
+	}
+	return r.from
+}
+
+// readOn goes on reading what the node says where another has stopped, also if no node that is started from now on is read.
+func (s *Supervisor) readOn(pipe *os.File) (err error) {
+	defer pipe.Close()
+	if s.out == nil {
+		if s.out, err = openOutlet(os.Stderr); err != nil {
+			return err
+		}
+	}
+	s.stderr, err = readStderr(pipe, s.out)
+	return err
 }
 
 // empty reads what is in the pipe, without waiting for more.

@@ -32,7 +32,13 @@ func reading(t *testing.T) (r *stderr, node *os.File, out *os.File) {
 		t.Fatal(err)
 	}
 	ours.Close()
-	return readStderr(os.NewFile(uintptr(said[0]), "pipe"), to), os.NewFile(uintptr(said[1]), "node"), os.NewFile(uintptr(taken[0]), "out")
+	pipe := os.NewFile(uintptr(said[0]), "pipe")
+	defer pipe.Close()
+	reading, err := readStderr(pipe, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reading, os.NewFile(uintptr(said[1]), "node"), os.NewFile(uintptr(taken[0]), "out")
 }
 
 // TestSaid: what stands in the pipe when somebody asks is known, though the pipe stays open; and reading goes on after that.

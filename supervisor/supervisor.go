@@ -155,8 +155,8 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		if s.out, err = openOutlet(s.Stderr); err != nil {
 			return solstice.ExitFailed, err
 		}
-		defer s.handOn(flushAtEnd)
 	}
+	defer s.handOn(flushAtEnd)
 	if s.Given != nil {
 		exitCode, err = solstice.ExitFailed, s.takeOver(s.Given)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/internal/testnode"
 )
 
 // edit is a change of a source file, by which a version of solstice is built that differs.
@@ -88,11 +89,12 @@ type reloadHome struct {
 	nodes  int    // its process
 }
 
-// reloadable starts solstice v1.0.0 on a validator's home.
-func reloadable(t *testing.T, script string, versions ...string) *reloadHome {
+// reloadable starts solstice v1.0.0 on a validator's home, with a configuration file.
+func reloadable(t *testing.T, settings, script string, versions ...string) *reloadHome {
 	t.Helper()
 	h := &reloadHome{testHome: newHome(t, script, versions...), binary: firstVersion(t)}
 	h.validator()
+	h.write("cosmovisor/solstice.toml", settings)
 	h.said = filepath.Join(h.TempDir(), "said")
 	said, err := os.Create(h.said)
 	h.check(err)
@@ -173,7 +175,7 @@ func (h *reloadHome) checkUntouched(version string) {
 // an upgrade goes well after it, and so does the end.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	h := reloadable(t, `{"halt_exit":-1,"plans":[{"name":"v2","height":1000000}]}`, "upgrades/v2")
+	h := reloadable(t, "", `{"halt_exit":-1,"plans":[{"name":"v2","height":1000000}]}`, "upgrades/v2")
 	began := h.status()
 	h.reload(0, `^v1.0.0 has taken over from v1.0.0 in process \d+; the node runs on as process \d+\n$`)
 	h.checkUntouched("v1.0.0")
@@ -206,7 +208,7 @@ func TestReload(t *testing.T) {
 // TestReloadRefused: what can't take over does not get the chance to, and is told apart.
 func TestReloadRefused(t *testing.T) {
 	t.Parallel()
-	h := reloadable(t, `{}`)
+	h := reloadable(t, "", `{}`)
 	ran := filepath.Join(t.TempDir(), "ran")
 	script := func(text string) string {
 		path := filepath.Join(t.TempDir(), "script")
@@ -240,7 +242,7 @@ func TestReloadRefused(t *testing.T) {
 // TestReloadGoesBack: a version that passes its trial and then gets stuck, panics or fails is not left in charge.
 func TestReloadGoesBack(t *testing.T) {
 	t.Parallel()
-	h := reloadable(t, `{}`)
+	h := reloadable(t, "", `{}`)
 	soon := edit{"../../supervisor/reload.go", "ReloadTimeout = 10 * time.Second", "ReloadTimeout = 2 * time.Second"}
 	in := func(what string) edit {
 		return edit{"reload.go", "	c, args, err := settle(configPath, args)\n", what + "\n	c, args, err := settle(configPath, args)\n"}
@@ -265,7 +267,7 @@ func TestReloadGoesBack(t *testing.T) {
 // comes when neither version can catch it ends solstice, and the kernel tells the node to stop.
 func TestReloadSignals(t *testing.T) {
 	t.Parallel()
-	h := reloadable(t, `{}`)
+	h := reloadable(t, "", `{}`)
 	h.reload(0, "has taken over") // only the first version of a process may lose a SIGUSR1
 	reloads := make(chan int)
 	stop := make(chan struct{})
@@ -293,7 +295,7 @@ func TestReloadSignals(t *testing.T) {
 	h.check(h.cmd.Process.Kill())
 	_ = h.cmd.Wait()
 	for range 20 {
-		h := reloadable(t, `{}`)
+		h := reloadable(t, "", `{}`)
 		h.check(h.cmd.Process.Signal(syscall.SIGUSR2))
 		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 		h.check(h.cmd.Process.Signal(syscall.SIGTERM))
@@ -306,10 +308,36 @@ func TestReloadSignals(t *testing.T) {
 	}
 }
 
+// TestReloadStderr: what the node says on stderr is read by the next version too, nothing of it gets lost, and a crash is named by it. The
+// next node's is not, as the settings have changed.
+func TestReloadStderr(t *testing.T) {
+	t.Parallel()
+	h := reloadable(t, `solstice_restart = "on-failure"`, `{"stop_floods":100000}`)
+	h.reload(0, "has taken over")
+	h.write("cosmovisor/solstice.toml", "")
+	h.reload(0, "has taken over")
+	h.checkUntouched("v1.0.0")
+	h.check(h.cmd.Process.Signal(syscall.SIGTERM))
+	if err := h.cmd.Wait(); err != nil {
+		t.Errorf("the end: %v", err)
+	}
+	said, err := os.ReadFile(h.said)
+	h.check(err)
+	if !strings.Contains(string(said), testnode.Flood(100000)) {
+		t.Errorf("what the node said at its end is not whole:\n%s", said)
+	}
+
+	h = reloadable(t, `solstice_restart = "on-failure"`, `{"block_time":5000000,"stop_at":300,"stop_code":2,"panics":"no luck"}`)
+	h.reload(0, "has taken over")
+	h.awaitSaid("panic: no luck\n")
+	h.awaitSaid(`node ended.* kind=panic .*no luck`)
+	h.awaitSaid("the node is started again, as SOLSTICE_RESTART says")
+}
+
 // TestReloadsOverUpgrades: a hundred reloads at any moment of two upgrades.
 func TestReloadsOverUpgrades(t *testing.T) {
 	t.Parallel()
-	h := reloadable(t, `{"block_time":5000000,"halt_exit":-1,"plans":[{"name":"v2","height":300},{"name":"v3","height":600}]}`, "upgrades/v2", "upgrades/v3")
+	h := reloadable(t, "", `{"block_time":5000000,"halt_exit":-1,"plans":[{"name":"v2","height":300},{"name":"v3","height":600}]}`, "upgrades/v2", "upgrades/v3")
 	taken := 0
 	for i := 0; taken < 100 || !strings.Contains(h.log(), "v3 start"); i++ {
 		if i == 2000 {
@@ -339,5 +367,7 @@ func TestReloadsOverUpgrades(t *testing.T) {
 	if zombies, _ := exec.Command("ps", "--ppid", fmt.Sprint(h.cmd.Process.Pid), "-o", "stat=").Output(); strings.Contains(string(zombies), "Z") {
 		t.Errorf("children that nobody waits for: %s", zombies)
 	}
+	h.check(h.cmd.Process.Signal(syscall.SIGTERM))
+	h.check(h.cmd.Wait())
 	h.checkNoDebris()
 }
