@@ -77,7 +77,7 @@ type files struct {
 
 // all are the files, by where their numbers stand.
 func (f *files) all() []*int {
-	return []*int{&f.Supervised, &f.NodeLock, &f.Kin, &f.Socket, &f.Executable}
+	return []*int{&f.Supervised, &f.NodeLock, &f.Kin, &f.Executable, &f.Socket, &f.Stderr}
 }
 
 // IsGiven says whether something was handed over to this program.

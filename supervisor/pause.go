@@ -28,6 +28,8 @@ func (s *Supervisor) Snapshot(ctx context.Context, name string) (solstice.Paused
 	reply := make(chan pauseReply, 1)
 	select {
 	case s.pauses <- &pause{name: name, reply: reply}:
+	case <-s.leaving:
+		return solstice.Paused{}, errLeaving
 	case <-ctx.Done():
 		return solstice.Paused{}, ctx.Err()
 	}

@@ -49,6 +49,8 @@ func (s *Supervisor) Reload(ctx context.Context) (solstice.Reloading, error) {
 	reply := make(chan reloadReply, 1)
 	select {
 	case s.reloading <- &reload{reply: reply}:
+	case <-s.leaving:
+		return solstice.Reloading{}, errLeaving
 	case <-ctx.Done():
 		return solstice.Reloading{}, ctx.Err()
 	}
@@ -59,6 +61,9 @@ func (s *Supervisor) Reload(ctx context.Context) (solstice.Reloading, error) {
 		return solstice.Reloading{}, ctx.Err()
 	}
 }
+
+// errLeaving refuses what comes when the loop has ended.
+var errLeaving = noTime("the supervisor ends, or a new version takes over just now")
 
 // beginReload tries the new version, beside the loop.
 func (s *Supervisor) beginReload(r *reload) {
@@ -76,7 +81,7 @@ func (s *Supervisor) beginReload(r *reload) {
 }
 
 func noTime(reason string) error {
-	return &solstice.RefusedError{Reason: "this is no time for a reload: " + reason, Hint: "see what it does: solstice status"}
+	return &solstice.RefusedError{Reason: "this is no time for it: " + reason, Hint: "see what it does: solstice status"}
 }
 
 // noReload says why the program can't be replaced now, or nothing. Without a node there is nothing to keep.

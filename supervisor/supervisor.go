@@ -125,6 +125,7 @@ type Supervisor struct {
 	wishes    chan solstice.Plan // whose binaries are to be downloaded
 	pauses    chan *pause        // that are asked for
 	reloading chan *reload       // the same
+	leaving   chan struct{}      // closed when the loop has ended, and takes no more of either
 	signs     sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
 }
 
@@ -211,6 +212,7 @@ func (s *Supervisor) begin() (exitCode int, err error) {
 
 // supervise starts what works beside the loop, and the loop.
 func (s *Supervisor) supervise() (exitCode int, err error) {
+	s.leaving = make(chan struct{})
 	s.serve()
 	defer func() { s.stopServing(errors.Is(err, errReplace)) }()
 	plan, watchErr := watch.New(s.Home.PlanFile(), s.Poll)
@@ -230,6 +232,7 @@ func (s *Supervisor) supervise() (exitCode int, err error) {
 	defer stopScout()
 	stopProbes := s.startProbes()
 	defer stopProbes()
+	defer close(s.leaving)
 	if s.process != nil { // handed over: as after a launch
 		s.planChanged()
 		s.ask(&question{})

@@ -349,7 +349,7 @@ func TestReloadsOverUpgrades(t *testing.T) {
 		switch {
 		case err == nil:
 			taken++
-		case !strings.Contains(string(out), "this is no time for a reload"):
+		case !strings.Contains(string(out), "this is no time for it"):
 			said, _ := os.ReadFile(h.said)
 			t.Fatalf("%v: %s\n%s", err, out, said)
 		}

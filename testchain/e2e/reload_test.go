@@ -99,7 +99,7 @@ func (n *node) reload(ctx context.Context) int {
 	n.t.Helper()
 	n.put(built.solstice)
 	_, err := n.Run(ctx, "reload")
-	if err != nil && !strings.Contains(err.Error(), "this is no time for a reload") {
+	if err != nil && !strings.Contains(err.Error(), "this is no time for it") {
 		n.t.Fatal(err)
 	}
 	if err != nil {
