@@ -13,6 +13,7 @@ import (
 
 	"solstice"
 	"solstice/node"
+	"solstice/sidecar"
 	"solstice/signstate"
 	"solstice/snapshot"
 	"solstice/upgrade"
@@ -33,6 +34,7 @@ type Subject struct {
 	Temp      string        // a folder for what is asked of the binary
 	Trusted   []string      // paths outside of the home's layout that are executed or trusted
 	Probes    *upgrade.Probes
+	Sidecars  []sidecar.Sidecar
 }
 
 // dir is the directory of the plan's binary.
@@ -79,6 +81,9 @@ func Look(ctx context.Context, s Subject) []solstice.Check {
 		list = slices.Concat([]check{{"binary", switchesItself}}, list)
 	default:
 		list = slices.Concat(binaryChecks, list)
+	}
+	if len(s.Sidecars) > 0 {
+		list = append(list, check{"sidecars", sidecarsThere})
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

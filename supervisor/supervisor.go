@@ -24,6 +24,7 @@ import (
 	"solstice/internal/durable"
 	"solstice/node"
 	"solstice/rollback"
+	"solstice/sidecar"
 	"solstice/signstate"
 	"solstice/upgrade"
 	"solstice/watch"
@@ -61,6 +62,7 @@ type Supervisor struct {
 	AllowOtherOwner     bool          // data/ may belong to another user
 	Trusted             []string      // paths that are trusted besides those of the home: the configuration, the script
 	Manager             Manager       // is told how it goes
+	Sidecars            []sidecar.Sidecar
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -98,15 +100,16 @@ type Supervisor struct {
 	keptFor              solstice.Plan // what it was tried for last
 
 	// Written by Run and its upgrade, read by those who ask for the status.
-	view    atomic.Pointer[view]
-	doing   atomic.Pointer[solstice.Doing]
-	copying atomic.Pointer[solstice.Copying]
-	ahead   atomic.Pointer[Outlook] // by the scout
-	getting atomic.Pointer[solstice.Downloading]
-	checks  atomic.Pointer[solstice.Readiness]
-	wishes  chan solstice.Plan // whose binaries are to be downloaded
-	pauses  chan *pause        // that are asked for
-	signs   sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
+	view     atomic.Pointer[view]
+	doing    atomic.Pointer[solstice.Doing]
+	copying  atomic.Pointer[solstice.Copying]
+	ahead    atomic.Pointer[Outlook] // by the scout
+	getting  atomic.Pointer[solstice.Downloading]
+	checks   atomic.Pointer[solstice.Readiness]
+	sidecars *sidecar.Group     // nil without any
+	wishes   chan solstice.Plan // whose binaries are to be downloaded
+	pauses   chan *pause        // that are asked for
+	signs    sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
 }
 
 const (
@@ -158,8 +161,10 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	s.retry = time.NewTimer(0)
 	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
 	s.probes.Dir = s.Home.StateDir
+	s.sidecars = sidecar.Begin(s.Home, s.Sidecars, s.Grace, s.Log)
 	stopServing := s.prepareState()
 	defer stopServing()
+	defer s.stopSidecars()
 	plan, err := watch.New(s.Home.PlanFile(), s.Poll)
 	if err != nil {
 		s.Log.Warn("the system has no file events to give; looking by the clock", "err", err)
@@ -208,6 +213,7 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 			s.ask(&question{})
 		case p := <-s.pauses:
 			s.beginPause(p)
+		case <-s.sidecars.Changed(): // a launch may wait for them
 		case <-s.notifier.due:
 			telling = true
 		case err := <-s.work:
@@ -381,7 +387,7 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	u := &upgrade.Upgrade{
 		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.Link.Dir, Under: facts.Under(), Height: facts.Height.Committed,
 		Manual: facts.IsManual(d.Plan), Halted: s.halted(d.Plan, facts),
-		Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
+		Options: s.Upgrade, Node: family{stopper{s, s.process}}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
 		Doing: func(step string) {
 			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
 		},
@@ -439,6 +445,7 @@ func (s *Supervisor) signal(sig os.Signal) error {
 	switch sig {
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		s.asked = sig
+		s.sidecars.Stop(sidecar.After) // those before the node end after it
 	}
 	if s.process != nil && !fromTerminal(sig) {
 		if err := s.process.Signal(sig); err != nil {
