@@ -75,15 +75,15 @@ const limit = 15 * time.Second
 // Look makes all checks, side by side, and returns them in their order: the binary, the files, the disk, the node, the machine.
 func Look(ctx context.Context, s Subject) []solstice.Check {
 	list := slices.Concat(fileChecks, diskChecks, nodeChecks, systemChecks)
+	if len(s.Sidecars) > 0 {
+		list = slices.Concat([]check{{"sidecars", sidecarsThere}}, list)
+	}
 	switch {
 	case s.Plan.Name == "":
 	case s.Home.SwitchesItself:
 		list = slices.Concat([]check{{"binary", switchesItself}}, list)
 	default:
 		list = slices.Concat(binaryChecks, list)
-	}
-	if len(s.Sidecars) > 0 {
-		list = append(list, check{"sidecars", sidecarsThere})
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
