@@ -35,8 +35,10 @@ func (r Ready) ask(ctx context.Context, cmd *exec.Cmd) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", cmd.Path, err)
-		case end.ExitCode() != 0:
+		case end.ExitCode() != 0 && last != "":
 			return fmt.Errorf("%s: %v: %.200s", cmd.Path, end, last)
+		case end.ExitCode() != 0:
+			return fmt.Errorf("%s: %v", cmd.Path, end)
 		}
 		return nil
 	}

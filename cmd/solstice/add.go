@@ -152,7 +152,7 @@ func (c *Config) named(given []string) (binaries [][2]string, err error) {
 type addition struct {
 	name, path string      // path may be empty: sidecars are added to what is there
 	sidecars   [][2]string // file name and path of each
-	height     int64 // 0: the chain decides
+	height     int64       // 0: the chain decides
 	force      bool
 }
 
