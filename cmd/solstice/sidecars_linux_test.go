@@ -46,7 +46,8 @@ func (h *testHome) awaitNoFeeder() {
 	}
 }
 
-// TestKilledSupervisorNeverLeavesTwoSidecars kills solstice at any moment, over two upgrades, and starts it again at once.
+// TestKilledSupervisorNeverLeavesTwoSidecars kills solstice at any moment, over two upgrades, and the sidecar too, and starts it
+// again at once.
 func TestKilledSupervisorNeverLeavesTwoSidecars(t *testing.T) {
 	for _, start := range []string{"before", "after"} {
 		t.Run(start, func(t *testing.T) {
@@ -59,6 +60,10 @@ func TestKilledSupervisorNeverLeavesTwoSidecars(t *testing.T) {
 				cmd.Env = append(cmd.Env, setting)
 				h.check(cmd.Start())
 				time.Sleep(rand.N(100 * time.Millisecond))
+				if left := h.feeders(); left != nil && rand.N(2) == 0 {
+					_ = syscall.Kill(left[0], syscall.SIGKILL)
+					time.Sleep(rand.N(20 * time.Millisecond))
+				}
 				h.check(cmd.Process.Kill())
 				_ = cmd.Wait()
 			}
