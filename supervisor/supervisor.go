@@ -100,16 +100,17 @@ type Supervisor struct {
 	keptFor              solstice.Plan // what it was tried for last
 
 	// Written by Run and its upgrade, read by those who ask for the status.
-	view     atomic.Pointer[view]
-	doing    atomic.Pointer[solstice.Doing]
-	copying  atomic.Pointer[solstice.Copying]
-	ahead    atomic.Pointer[Outlook] // by the scout
-	getting  atomic.Pointer[solstice.Downloading]
-	checks   atomic.Pointer[solstice.Readiness]
-	sidecars *sidecar.Group     // nil without any
-	wishes   chan solstice.Plan // whose binaries are to be downloaded
-	pauses   chan *pause        // that are asked for
-	signs    sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
+	view    atomic.Pointer[view]
+	doing   atomic.Pointer[solstice.Doing]
+	copying atomic.Pointer[solstice.Copying]
+	ahead   atomic.Pointer[Outlook] // by the scout
+	getting atomic.Pointer[solstice.Downloading]
+	checks  atomic.Pointer[solstice.Readiness]
+	wishes  chan solstice.Plan // whose binaries are to be downloaded
+	pauses  chan *pause        // that are asked for
+	signs   sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
+
+	sidecars *sidecar.Group // nil without any; a goroutine of its own owns it
 }
 
 const (
