@@ -24,6 +24,7 @@ type Group struct {
 	members []*member
 	stops   []stop
 	next    time.Time // when the loop looks again though nothing happens
+	settled int       // how many of them are, as it was published
 	closed  bool
 }
 
@@ -120,7 +121,7 @@ func (g *Group) Retry() {
 	})
 }
 
-// Changed says that Status has something new.
+// Changed says that Status has something new, or that Start may answer another thing.
 func (g *Group) Changed() <-chan struct{} {
 	if g == nil {
 		return nil
@@ -242,13 +243,18 @@ func (g *Group) wake(at time.Time) {
 // show publishes how they are.
 func (g *Group) show() {
 	var now []solstice.Sidecar
+	settled := 0
 	for _, m := range g.members {
 		now = append(now, m.show())
+		if m.settled {
+			settled++
+		}
 	}
-	if before := g.shown.Load(); before != nil && slices.Equal(*before, now) {
+	if before := g.shown.Load(); before != nil && slices.Equal(*before, now) && settled == g.settled {
 		return
 	}
 	g.shown.Store(&now)
+	g.settled = settled
 	select {
 	case g.changed <- struct{}{}:
 	default:

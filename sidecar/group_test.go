@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,16 +258,7 @@ func TestLeftBehind(t *testing.T) {
 // TestEarlierRun: what a Solstice that was killed has left is told to end, killed after the grace, and never runs beside the new one.
 func TestEarlierRun(t *testing.T) {
 	g := begin(t, 300*time.Millisecond, Sidecar{Name: "a"})
-	folder := g.home.SidecarLock("a")
-	g.check(os.MkdirAll(folder, 0o700))
-	lock, err := durable.Lock(folder)
-	g.check(err)
-	earlier := exec.Command("/bin/sh", "-c", "trap '' TERM; while :; do sleep 60; done")
-	earlier.ExtraFiles = []*os.File{lock}
-	g.check(earlier.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- earlier.Wait() }()
-	lock.Close()
+	earlier, ended := g.earlier("a")
 	g.Start(After, "genesis")
 	if s := g.await("a", "waiting"); !strings.Contains(s.Fault, "an earlier run has left") {
 		t.Errorf("fault %q", s.Fault)
@@ -281,6 +273,42 @@ func TestEarlierRun(t *testing.T) {
 		_ = earlier.Process.Kill()
 		t.Error("both run")
 	}
+}
+
+// earlier starts what an earlier run of a sidecar has left, which ignores that it is told to end.
+func (g *testGroup) earlier(name string) (*exec.Cmd, <-chan error) {
+	g.Helper()
+	folder := g.home.SidecarLock(name)
+	g.check(os.MkdirAll(folder, 0o700))
+	lock, err := durable.Lock(folder)
+	g.check(err)
+	defer lock.Close()
+	cmd := exec.Command("/bin/sh", "-c", "trap '' TERM; while :; do sleep 60; done")
+	cmd.ExtraFiles = []*os.File{lock}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	g.check(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	g.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	return cmd, ended
+}
+
+// TestEarlierRunHoldsUpNoNode: what is left of an earlier run keeps its sidecar from starting, and the node no longer than the sidecar's
+// time to become ready.
+func TestEarlierRunHoldsUpNoNode(t *testing.T) {
+	ready := whenThere("a")
+	ready.Within = 300 * time.Millisecond
+	g := begin(t, time.Minute, Sidecar{Name: "a", Start: Before, Ready: ready})
+	earlier, ended := g.earlier("a")
+	for !g.Start(Before, "genesis") {
+		<-g.Changed()
+	}
+	if s := g.Status()[0]; s.State != "waiting" || !strings.Contains(s.Fault, "an earlier run has left") {
+		t.Errorf("%+v", s)
+	}
+	g.check(syscall.Kill(-earlier.Process.Pid, syscall.SIGKILL))
+	<-ended
+	g.await("a", "running")
 }
 
 // TestNil: without sidecars there is nothing to ask for.

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ type member struct {
 	asking  bool
 	askAt   time.Time
 	pause   time.Duration // until it is asked again
-	readyBy time.Time     // zero: not started since it was last wanted
+	readyBy time.Time     // zero: it was not its turn since it was last wanted
 	late    bool
 	settled bool   // nobody waits for it any more: it is ready, or late, or can't be started
 	fault   string // how it ended, why it can't be started or is not ready
@@ -165,16 +166,16 @@ func (m *member) lock() (*os.File, error) {
 	return durable.Lock(folder)
 }
 
-// begin starts it, if it is time.
+// begin starts it, if it is time. From its turn on it has its time to become ready, whatever keeps it from starting.
 func (m *member) begin(now time.Time) {
+	if m.readyBy.IsZero() {
+		m.readyBy = now.Add(cmp.Or(m.Ready.Within, defaultWithin))
+	}
 	switch {
 	case m.process != nil || !m.clear:
 	case now.Before(m.startAt):
 		m.g.wake(m.startAt)
 	default:
-		if m.readyBy.IsZero() {
-			m.readyBy = now.Add(m.Ready.Within)
-		}
 		if err := m.start(now); err != nil {
 			m.delay(now)
 			m.fault, m.settled = err.Error(), true
@@ -272,19 +273,19 @@ func (m *member) hasEnded(process *child.Process) {
 
 // ask asks it whether it is ready, and says when it takes too long.
 func (m *member) ask(now time.Time) {
-	if !m.Ready.asks() || m.ready || m.readyBy.IsZero() {
-		return
-	}
-	if !m.late {
-		if now.Before(m.readyBy) {
-			m.g.wake(m.readyBy)
-		} else {
-			m.late, m.settled = true, true
-			m.log.Error("the sidecar is not ready in time; what comes after it is started all the same", "within", m.Ready.Within, "err", m.fault)
+	switch {
+	case m.ready || m.late:
+	case now.Before(m.readyBy):
+		m.g.wake(m.readyBy)
+	default:
+		m.late = true
+		if !m.settled {
+			m.settled = true
+			m.log.Error("the sidecar is not ready in time; what comes after it is started all the same", "within", cmp.Or(m.Ready.Within, defaultWithin), "err", m.why())
 		}
 	}
 	switch process := m.process; {
-	case process == nil || m.asking || m.ends():
+	case process == nil || m.ready || m.asking || m.ends():
 	case now.Before(m.askAt):
 		m.g.wake(m.askAt)
 	default:
@@ -319,9 +320,17 @@ func (m *member) answered(process *child.Process, err error) {
 	m.log.Info("sidecar ready", "after", time.Since(m.Since).Round(time.Millisecond))
 }
 
+// why is why it does not run, or is not ready.
+func (m *member) why() string {
+	if !m.locked.IsZero() {
+		return "something that an earlier run has left still runs"
+	}
+	return m.fault
+}
+
 // show is how it is, for people.
 func (m *member) show() solstice.Sidecar {
-	s := solstice.Sidecar{Name: m.Name, Start: string(m.Start), Restarts: m.Restarts, Fault: m.fault}
+	s := solstice.Sidecar{Name: m.Name, Start: string(m.Start), Restarts: m.Restarts, Fault: m.why()}
 	if dir := m.want; dir != "" {
 		s.Binary = program(m.g.home, dir, m.Command)
 	}
@@ -340,7 +349,7 @@ func (m *member) show() solstice.Sidecar {
 	case m.want == "":
 		s.State = "stopped"
 	case !m.locked.IsZero():
-		s.State, s.Fault = "waiting", "something that an earlier run has left still runs"
+		s.State = "waiting"
 	case m.fault != "":
 		s.State = "restarting"
 	default:
