@@ -110,7 +110,8 @@ func (m *member) killWhenOver(now time.Time, kill func()) {
 	}
 }
 
-// signal sends a signal to the process group, whose leader is not reaped before Done.
+// signal sends a signal to the process group. Between the moment at which its leader is reaped and Done there is no time for the
+// number to be given anew.
 func (m *member) signal(sig syscall.Signal) {
 	select {
 	case <-m.process.Done():
@@ -306,7 +307,7 @@ func (m *member) ask(now time.Time) {
 
 // answered takes in what the question for its readiness has brought.
 func (m *member) answered(process *child.Process, err error) {
-	if m.process != process {
+	if m.process != process || m.ends() {
 		return
 	}
 	m.asking = false

@@ -62,7 +62,8 @@ type Supervisor struct {
 	AllowOtherOwner     bool          // data/ may belong to another user
 	Trusted             []string      // paths that are trusted besides those of the home: the configuration, the script
 	Manager             Manager       // is told how it goes
-	Sidecars            []sidecar.Sidecar
+
+	Sidecars []sidecar.Sidecar // that live with the node, in their order
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
