@@ -24,6 +24,8 @@ type Home struct {
 	KeepCase bool   // directories have the plan's exact name (COSMOVISOR_DISABLE_RECASE)
 	// SwitchesItself says that the binary has its successors inside and goes over to them by itself (SOLSTICE_SWITCH).
 	SwitchesItself bool
+	// Sidecars are the file names of the sidecars' own binaries, which lie beside the node's in the directory of each version.
+	Sidecars []string
 }
 
 // Root is the folder with the binaries, laid out exactly as Cosmovisor's.
@@ -36,7 +38,10 @@ func (h Home) CurrentLink() string { return filepath.Join(h.Root(), "current") }
 func (h Home) Upgrades() string { return filepath.Join(h.Root(), "upgrades") }
 
 // Binary is the node's binary in a directory relative to Root, such as Genesis or "upgrades/v2".
-func (h Home) Binary(dir string) string { return filepath.Join(h.Root(), dir, "bin", h.Name) }
+func (h Home) Binary(dir string) string { return h.File(dir, h.Name) }
+
+// File is a file that lies beside the node's binary in a directory relative to Root.
+func (h Home) File(dir, name string) string { return filepath.Join(h.Root(), dir, "bin", name) }
 
 // AppliedFile holds the plan that a directory relative to Root was switched to for. Cosmovisor writes it at
 // each switch and reads it at each start, and so do we.
@@ -90,6 +95,9 @@ func (h Home) PreparedFile() string { return filepath.Join(h.StateDir, "prepared
 
 // RehearsalsFile holds what the rehearsals of upgrades have shown, one JSON document a line.
 func (h Home) RehearsalsFile() string { return filepath.Join(h.StateDir, "rehearsals.jsonl") }
+
+// SidecarLock is the folder whose lock a running sidecar holds.
+func (h Home) SidecarLock(name string) string { return filepath.Join(h.StateDir, "sidecars", name) }
 
 // Socket is where a running supervisor answers.
 func (h Home) Socket() string { return filepath.Join(h.StateDir, "control.sock") }

@@ -15,7 +15,7 @@ import (
 var layers = [][]string{
 	{"solstice"},
 	{"solstice/internal/durable", "solstice/internal/child", "solstice/watch", "solstice/node", "solstice/artifact", "solstice/api", "solstice/unit", "solstice/crash"},
-	{"solstice/snapshot", "solstice/signstate", "solstice/internal/testnode"},
+	{"solstice/snapshot", "solstice/signstate", "solstice/sidecar", "solstice/internal/testnode"},
 	{"solstice/upgrade"},
 	{"solstice/rollback"},
 	{"solstice/readiness"},

@@ -29,6 +29,7 @@ type Status struct {
 	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
 	Downloading *Downloading `json:"downloading,omitempty"` // absent unless a plan's binary is, or could not be
 	Crash       *Crash       `json:"crash,omitempty"`       // the last one; absent when none is known
+	Sidecars    []Sidecar    `json:"sidecars,omitempty"`    // in the order of the list; absent without any, and when no supervisor runs
 	Upgrades    []Upgrade    `json:"upgrades"`              // oldest first
 }
 
@@ -55,6 +56,20 @@ type Process struct {
 	PID   int       `json:"pid"`
 	Since time.Time `json:"since"`
 	Args  []string  `json:"args"`
+}
+
+// Sidecar is a process that lives with the node.
+type Sidecar struct {
+	Name  string `json:"name"`
+	Start string `json:"start"` // before or after the node
+	// State is starting, running, not ready (in time), restarting, waiting (for its turn, or for an earlier run's end),
+	// stopping or stopped.
+	State    string    `json:"state"`
+	PID      int       `json:"pid,omitempty"`
+	Since    time.Time `json:"since,omitzero"` // when the process was started
+	Restarts int       `json:"restarts"`       // after an end that nobody asked for
+	Binary   string    `json:"binary,omitempty"`
+	Fault    string    `json:"fault,omitempty"` // why it does not run, or is not ready
 }
 
 // Binary is a node's binary and whether it can run here.

@@ -16,6 +16,17 @@ type Got struct {
 	Source    Source
 	Checksum  Checksum // that it was compared with; zero: there was none
 	Signed    bool     // by a key that is trusted
+	unpacked  string   // the folder of all that was in the archive; empty: it was none
+	files     []string // in it
+}
+
+// File is another file that came with the binary, if there is one of that name: found as the binary itself is.
+func (g Got) File(name string) (path string, found bool) {
+	if len(g.files) < 2 {
+		return "", false
+	}
+	file, _, err := choose(g.files, name)
+	return filepath.Join(g.unpacked, file), err == nil
 }
 
 // names of what lies in the folder of a fetch.
@@ -39,7 +50,7 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	}
 	got := Got{Path: fetched, Source: source, Checksum: sum, Signed: len(f.Keys) > 0}
 	if source.Kind != "" {
-		if got.Path, got.Libraries, err = f.unpack(ctx, source.Kind, fetched, unpacked, name); err != nil {
+		if err = f.unpack(ctx, source.Kind, fetched, unpacked, name, &got); err != nil {
 			err = fmt.Errorf("%s: %w", shown(source.URL), err)
 		}
 	}
@@ -55,9 +66,9 @@ func (f Fetcher) Get(ctx context.Context, info Info, name, folder string) (Got, 
 	return got, nil
 }
 
-func (f Fetcher) unpack(ctx context.Context, kind, fetched, into, name string) (binary string, libraries []string, err error) {
+func (f Fetcher) unpack(ctx context.Context, kind, fetched, into, name string, got *Got) error {
 	if err := errors.Join(os.RemoveAll(into), os.Mkdir(into, 0o700)); err != nil {
-		return "", nil, err
+		return err
 	}
 	limit := f.MaxUnpacked
 	if limit <= 0 {
@@ -65,15 +76,17 @@ func (f Fetcher) unpack(ctx context.Context, kind, fetched, into, name string) (
 	}
 	files, err := unpack(ctx, kind, fetched, into, limit)
 	if err != nil {
-		return "", nil, err
+		return err
 	}
-	if binary, libraries, err = choose(files, name); err != nil {
-		return "", nil, err
+	binary, libraries, err := choose(files, name)
+	if err != nil {
+		return err
 	}
-	for i := range libraries {
-		libraries[i] = filepath.Join(into, libraries[i])
+	got.Path, got.unpacked, got.files = filepath.Join(into, binary), into, files
+	for _, library := range libraries {
+		got.Libraries = append(got.Libraries, filepath.Join(into, library))
 	}
-	return filepath.Join(into, binary), libraries, nil
+	return nil
 }
 
 // Libraries is the folder of a binary's own libraries: lib beside the bin that it lies in.

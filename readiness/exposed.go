@@ -58,6 +58,9 @@ func trustedPaths(home solstice.Home) []string {
 	for _, dir := range home.BinaryDirs() {
 		binary, lib := home.Binary(dir), filepath.Join(home.Root(), dir, "lib")
 		paths = append(paths, binary, filepath.Dir(binary), filepath.Join(home.Root(), dir), lib, home.AppliedFile(dir))
+		for _, name := range home.Sidecars {
+			paths = append(paths, home.File(dir, name))
+		}
 		folders = append(folders, lib)
 	}
 	for _, folder := range folders {

@@ -13,6 +13,7 @@ import (
 
 	"solstice"
 	"solstice/node"
+	"solstice/sidecar"
 	"solstice/signstate"
 	"solstice/snapshot"
 	"solstice/upgrade"
@@ -33,6 +34,7 @@ type Subject struct {
 	Temp      string        // a folder for what is asked of the binary
 	Trusted   []string      // paths outside of the home's layout that are executed or trusted
 	Probes    *upgrade.Probes
+	Sidecars  []sidecar.Sidecar
 }
 
 // dir is the directory of the plan's binary.
@@ -73,6 +75,9 @@ const limit = 15 * time.Second
 // Look makes all checks, side by side, and returns them in their order: the binary, the files, the disk, the node, the machine.
 func Look(ctx context.Context, s Subject) []solstice.Check {
 	list := slices.Concat(fileChecks, diskChecks, nodeChecks, systemChecks)
+	if len(s.Sidecars) > 0 {
+		list = slices.Concat([]check{{"sidecars", sidecarsThere}}, list)
+	}
 	switch {
 	case s.Plan.Name == "":
 	case s.Home.SwitchesItself:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"solstice"
 	"solstice/crash"
 	"solstice/internal/child"
+	"solstice/sidecar"
 	"solstice/upgrade"
 	"solstice/watch"
 )
@@ -63,6 +65,7 @@ type given struct {
 	Failures int              `json:"failures"`
 	Told     bool             `json:"told"` // the manager, that the node runs
 	KeptFor  solstice.Plan    `json:"kept_for"`
+	Sidecars []sidecar.Handed `json:"sidecars"`
 }
 
 // files are open files, by their numbers.
@@ -75,9 +78,14 @@ type files struct {
 	Executable int `json:"executable"` // of the version that hands over, to go back to
 }
 
-// all are the files, by where their numbers stand.
-func (f *files) all() []*int {
-	return []*int{&f.Supervised, &f.NodeLock, &f.Kin, &f.Executable, &f.Socket, &f.Stderr}
+// open are all files that are handed over, by where their numbers stand. Where a number is 0 there is none.
+func (g *given) open() (numbers []*int) {
+	f := &g.Files
+	numbers = []*int{&f.Supervised, &f.NodeLock, &f.Kin, &f.Executable, &f.Socket, &f.Stderr}
+	for i := range g.Sidecars {
+		numbers = append(numbers, &g.Sidecars[i].Kin)
+	}
+	return slices.DeleteFunc(numbers, func(n *int) bool { return *n == 0 })
 }
 
 // IsGiven says whether something was handed over to this program.
@@ -106,10 +114,8 @@ func TakeHandover() (*Handover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what was handed over can't be read: %w", err)
 	}
-	for _, number := range h.given.Files.all() {
-		if *number > 0 {
-			unix.CloseOnExec(*number)
-		}
+	for _, number := range h.given.open() {
+		unix.CloseOnExec(*number)
 	}
 	return h, nil
 }
@@ -140,15 +146,12 @@ func (g *given) decode(content []byte) error {
 }
 
 // Check says what keeps a home from being taken over with these settings.
-func (h *Handover) Check(home solstice.Home) error {
+func (h *Handover) Check(home solstice.Home, list []sidecar.Sidecar) error {
 	if h.given.Home != home.Dir || h.given.Node != home.Node {
 		return fmt.Errorf("the settings name another home now: %s with the node's home %s, not %s with %s", home.Dir, home.Node, h.given.Home, h.given.Node)
 	}
-	for _, number := range h.given.Files.all() {
+	for _, number := range h.given.open() {
 		var stat unix.Stat_t
-		if *number == 0 && (number == &h.given.Files.Socket || number == &h.given.Files.Stderr) {
-			continue
-		}
 		if err := unix.Fstat(*number, &stat); err != nil {
 			return fmt.Errorf("file %d, which was to be handed over, is not there: %w", *number, err)
 		}
@@ -156,7 +159,7 @@ func (h *Handover) Check(home solstice.Home) error {
 	if err := unix.Kill(h.given.Process.PID, 0); err != nil {
 		return fmt.Errorf("the node's process %d can't be seen: %w", h.given.Process.PID, err)
 	}
-	return nil
+	return sidecar.Known(h.given.Sidecars, list)
 }
 
 // Back gives what was handed over back to the version that it came from, which goes on: nothing was changed. signals are those that
@@ -170,10 +173,8 @@ func (h *Handover) Back(fault error, signals chan os.Signal) {
 	}
 	env := append(h.env, fmt.Sprintf("%s=%d", handoverEnv, fd(h.state)), faultEnv+"="+fault.Error())
 	keep := []*os.File{h.state}
-	for _, number := range h.given.Files.all() {
-		if *number > 0 {
-			keep = append(keep, os.NewFile(uintptr(*number), ""))
-		}
+	for _, number := range h.given.open() {
+		keep = append(keep, os.NewFile(uintptr(*number), ""))
 	}
 	old := fmt.Sprintf("/proc/self/fd/%d", h.given.Files.Executable)
 	signal.Stop(signals)
@@ -195,7 +196,7 @@ func (h *Handover) take() {
 
 // takeOver makes this supervisor the one that the handover comes from. Until it has, nothing is changed.
 func (s *Supervisor) takeOver(h *Handover) error {
-	if err := h.Check(s.Home); err != nil {
+	if err := h.Check(s.Home, s.Sidecars); err != nil {
 		return err
 	}
 	g := &h.given
@@ -207,7 +208,13 @@ func (s *Supervisor) takeOver(h *Handover) error {
 	if err != nil {
 		return err
 	}
+	s.sidecars = sidecar.Begin(s.Home, s.Sidecars, s.Grace, s.Log)
+	if err := s.sidecars.Adopt(g.Sidecars); err != nil {
+		return err
+	}
 	h.take()
+	s.readyBefore(facts.Link.Dir) // those that are new in the list; the node runs already
+	s.sidecarsAfter(facts.Link.Dir)
 	s.supervised, s.nodeLock = os.NewFile(uintptr(g.Files.Supervised), "supervised"), os.NewFile(uintptr(g.Files.NodeLock), "node lock")
 	if g.Files.Socket > 0 {
 		s.listening = os.NewFile(uintptr(g.Files.Socket), "socket")

@@ -87,6 +87,9 @@ func (s *Supervisor) hear(a answer) {
 	if a.height != s.heard.Committed || !s.heard.Known {
 		s.heardAt = time.Now()
 	}
+	if !s.heard.Known {
+		s.sidecars.Retry() // what they need of the node is there
+	}
 	s.heard = upgrade.Height{Committed: a.height, Known: true, Answered: true}
 	if time.Since(s.recorded) >= recordEvery {
 		s.recordHeight()
@@ -104,6 +107,7 @@ func (s *Supervisor) confirm() {
 	if confirmed {
 		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", s.heard.Committed)
 		s.watched = nil
+		s.sidecars.Retry()
 		s.keeper.look()
 	}
 }

@@ -24,7 +24,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err := s.checkSigned(); err != nil {
 		return s.keepOrRefuse(err)
 	}
-	if s.keepBefore(d, facts) {
+	if s.keepBefore(d, facts) || !s.readyBefore(d.Dir) {
 		return false, 0, nil
 	}
 	if err := facts.Settle(s.Home); err != nil {
@@ -70,6 +70,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 		}
 	}
 	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(shown(s.Args), " "))
+	s.sidecarsAfter(d.Dir)
 	go s.probes.Digest(binary) // a snapshot names it; at the height there is no time for it
 	s.keeper.look()
 	s.warn("the node's arguments can't be recorded", s.recordArgs())

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,25 +92,6 @@ func refusedLock(err error, folder, reason, hint string) error {
 }
 
 // holders returns the other processes that hold the lock on a folder, as far as /proc shows them.
-func holders(folder string) []int {
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	real, err := filepath.EvalSymlinks(folder)
-	if err != nil {
-		return nil
-	}
-	var pids []int
-	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err != nil || target != real && target != filepath.Join(real, durable.LockFile) {
-			continue
-		}
-		parts := strings.Split(fd, "/") // "", proc, PID, fd, N
-		info, err := os.ReadFile(filepath.Join("/proc", parts[2], "fdinfo", parts[4]))
-		pid, _ := strconv.Atoi(parts[2])
-		if err == nil && strings.Contains(string(info), "FLOCK") && pid != os.Getpid() {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
+func holders(folder string) []int { return durable.Holders(folder) }
 
 func list(pids []int) string { return strings.Trim(fmt.Sprint(pids), "[]") }

@@ -185,12 +185,17 @@ func (s *Supervisor) summary(now time.Time) string {
 		}
 		parts = append(parts, fmt.Sprintf("the node ended with %s and is started again", end))
 	case s.process == nil:
-		return "starting"
+		parts = []string{"starting"}
 	case s.watched != nil:
 		parts = append(parts, fmt.Sprintf("%s runs for %s, a block beyond its height %s is awaited", s.watched.Plan.Name,
 			span(now.Sub(running.Since)), grouped(s.watched.Plan.Height)))
 	default:
 		parts = append(parts, s.nextPlan(now)...)
+	}
+	for _, one := range s.sidecars.Status() {
+		if s.asked == nil && one.Fault != "" {
+			parts = append(parts, fmt.Sprintf("sidecar %s %s: %s", one.Name, one.State, one.Fault))
+		}
 	}
 	return strings.ReplaceAll(strings.Join(parts, " · "), "\n", "; ")
 }

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -15,8 +16,8 @@ import (
 // examined is when readiness was checked last, and what was found. It belongs to the scout.
 type examined struct {
 	plan   solstice.Plan
-	binary watch.Stamp
-	stage  int // how many of warnAt had come
+	binary string // the stamps of its binary and of its sidecars'
+	stage  int    // how many of warnAt had come
 	checks []solstice.Check
 }
 
@@ -54,7 +55,7 @@ func (s *Supervisor) examine(ctx context.Context, last *examined, o Outlook) {
 			return
 		}
 	}
-	stamp := watch.StampOf(s.Home.Binary(s.Home.UpgradeDir(plan.Name)))
+	stamp := s.stamp(plan)
 	before := s.checks.Load()
 	again := before == nil || time.Since(before.At) >= examineEvery
 	if plan == last.plan && stamp == last.binary && stage == last.stage && !again {
@@ -67,6 +68,15 @@ func (s *Supervisor) examine(ctx context.Context, last *examined, o Outlook) {
 	s.checks.Store(&solstice.Readiness{Plan: plan.Name, Height: plan.Height, At: time.Now(), Verdict: readiness.Worst(checks), Checks: checks})
 	s.tellReadiness(*last, plan, stage, checks)
 	*last = examined{plan, stamp, stage, checks}
+}
+
+// stamp changes when a plan's binary does, or one of its sidecars'.
+func (s *Supervisor) stamp(plan solstice.Plan) (stamp string) {
+	dir := s.Home.UpgradeDir(plan.Name)
+	for _, name := range append([]string{s.Home.Name}, s.Home.Sidecars...) {
+		stamp += fmt.Sprintln(watch.StampOf(s.Home.File(dir, name)))
+	}
+	return stamp
 }
 
 // next is the plan that comes next, as the chain or the disk says.
@@ -92,7 +102,7 @@ func (s *Supervisor) subject(plan solstice.Plan, o Outlook) readiness.Subject {
 	return readiness.Subject{
 		Home: s.Home, Settings: s.Settings, Snapshots: s.store(), Link: link.Dir, Plan: plan, PID: pid, Pace: o.Pace, Grace: s.Grace,
 		Signs:    &signstate.Guard{Validator: s.Signs.Validator, Marks: s.Signs.Marks}, // of its own: the loop uses the other
-		NoBackup: s.Upgrade.SkipBackup, Temp: s.Home.StateDir, Probes: &s.probes, Trusted: s.Trusted,
+		NoBackup: s.Upgrade.SkipBackup, Temp: s.Home.StateDir, Probes: &s.probes, Trusted: s.Trusted, Sidecars: s.Sidecars,
 	}
 }
 

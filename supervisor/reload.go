@@ -14,6 +14,7 @@ import (
 
 	"solstice"
 	"solstice/internal/child"
+	"solstice/sidecar"
 )
 
 // reload is a new version of this program that is to take this one's place in its process, while the node runs on.
@@ -77,6 +78,11 @@ func (s *Supervisor) beginReload(r *reload) {
 	}
 	s.reload, s.reloadFault = r, ""
 	g, kin := s.handover(), s.process.Kin()
+	for _, one := range s.sidecars.Status() {
+		if one.PID > 0 {
+			g.Sidecars = append(g.Sidecars, sidecar.Handed{Name: one.Name, Running: sidecar.Running{PID: one.PID}})
+		}
+	}
 	go func() { s.tried <- s.try(g, kin) }()
 }
 
@@ -202,6 +208,10 @@ func (s *Supervisor) replace() error {
 		}
 		s.out.flush(flushAtEnd)
 	}
+	handed, kins, resume := s.sidecars.Hand()
+	defer resume()
+	g.Sidecars = handed
+	keep = append(keep, kins...)
 	state, err := g.write()
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 
 	"solstice"
 	"solstice/node"
-	"solstice/watch"
 )
 
 const (
@@ -83,7 +82,7 @@ func (s *Supervisor) pauseScout(ctx context.Context, pause time.Duration, last e
 		if last.plan.Name == "" {
 			continue
 		}
-		now := watch.StampOf(s.Home.Binary(s.Home.UpgradeDir(last.plan.Name)))
+		now := s.stamp(last.plan)
 		if now != last.binary && now == before {
 			return true
 		}

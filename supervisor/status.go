@@ -68,6 +68,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	// node may show.
 	status.Doing, status.Waiting, status.Copying = s.doing.Load(), v.Waiting, s.copying.Load()
 	status.Downloading, status.Readiness = s.getting.Load(), s.checks.Load()
+	status.Sidecars = s.sidecars.Status()
 	s.addAhead(&status)
 	return status, nil
 }
@@ -104,6 +105,11 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 		b.Fault = cmp.Or(b.Fault, facts.Faults[b.Dir])
 		return b
 	}
+	complete := func(b solstice.Binary) solstice.Binary {
+		b = usable(b)
+		b.Fault = cmp.Or(b.Fault, facts.Lacks[b.Dir].Fault)
+		return b
+	}
 	status.Binary = usable(status.Binary)
 	status.Pending = []solstice.Pending{}
 	for _, c := range pending {
@@ -111,7 +117,7 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 		if c.Manual {
 			origin = "operator"
 		}
-		status.Pending = append(status.Pending, solstice.Pending{Name: c.Name, Height: c.Height, Origin: origin, Binary: usable(binary(home, c.Dir))})
+		status.Pending = append(status.Pending, solstice.Pending{Name: c.Name, Height: c.Height, Origin: origin, Binary: complete(binary(home, c.Dir))})
 	}
 	if facts.FileFault != nil {
 		status.Waiting = facts.FileFault.Error()

@@ -25,6 +25,7 @@ import (
 	"solstice/internal/durable"
 	"solstice/node"
 	"solstice/rollback"
+	"solstice/sidecar"
 	"solstice/signstate"
 	"solstice/upgrade"
 	"solstice/watch"
@@ -66,6 +67,8 @@ type Supervisor struct {
 	AllowOtherOwner     bool          // data/ may belong to another user
 	Trusted             []string      // paths that are trusted besides those of the home: the configuration, the script
 	Manager             Manager       // is told how it goes
+
+	Sidecars []sidecar.Sidecar // that live with the node, in their order
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -122,6 +125,7 @@ type Supervisor struct {
 	ahead     atomic.Pointer[Outlook] // by the scout
 	getting   atomic.Pointer[solstice.Downloading]
 	checks    atomic.Pointer[solstice.Readiness]
+	sidecars  *sidecar.Group     // nil without any
 	wishes    chan solstice.Plan // whose binaries are to be downloaded
 	pauses    chan *pause        // that are asked for
 	reloading chan *reload       // the same
@@ -170,6 +174,10 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	}
 	defer s.supervised.Close()
 	defer s.nodeLock.Close()
+	if s.sidecars == nil {
+		s.sidecars = sidecar.Begin(s.Home, s.Sidecars, s.Grace, s.Log)
+	}
+	defer s.stopSidecars()
 	child.ReapOrphans(s.Given != nil)
 	s.retry = time.NewTimer(0)
 	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
@@ -284,6 +292,7 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 			s.beginReload(r)
 		case err := <-s.tried:
 			s.reloadTried(err)
+		case <-s.sidecars.Changed(): // a launch may wait for them
 		case <-s.notifier.due:
 			telling = true
 		case err := <-s.work:
@@ -485,7 +494,7 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	u := &upgrade.Upgrade{
 		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.Link.Dir, Under: facts.Under(), Height: facts.Height.Committed,
 		Manual: facts.IsManual(d.Plan), Halted: s.halted(d.Plan, facts),
-		Options: s.Upgrade, Node: stopper{s, s.process}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
+		Options: s.Upgrade, Node: family{stopper{s, s.process}}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
 		Doing: func(step string) {
 			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
 		},
@@ -543,6 +552,7 @@ func (s *Supervisor) signal(sig os.Signal) error {
 	switch sig {
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		s.asked = sig
+		s.sidecars.Stop(sidecar.After) // those before the node end after it
 	case syscall.SIGUSR2:
 		s.beginReload(&reload{reply: make(chan reloadReply, 1)})
 		return nil

@@ -29,7 +29,9 @@ type Facts struct {
 	Skipped   []Skipped         // plans that a rollback took off the list
 	Faults    map[string]string // by directory, why its binary can't be used; no entry: it can
 	Hints     map[string]string // by directory, what to do about its fault; no entry: place a binary
-	Running   bool              // a node runs, under the binary that Link names
+	// Lacks says by directory what its sidecars lack. A plan that is due waits for them too; a launch does not.
+	Lacks   map[string]Lack
+	Running bool // a node runs, under the binary that Link names
 	// SwitchesItself says that the node goes through its plans by itself, with the binary that Link names.
 	SwitchesItself bool
 }
@@ -117,6 +119,9 @@ func Decide(f Facts) Decision {
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = f.Faults[due.Dir]
 		d.Hint = f.placeHint(due.Dir, due.Name)
+	case due != nil && f.Lacks[due.Dir] != Lack{}:
+		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
+		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)
 	case due != nil:
 		d.Action, d.Plan, d.Dir = CarryOut, due.Plan, due.Dir
 	case f.Running:

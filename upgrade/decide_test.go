@@ -108,6 +108,13 @@ func TestDecide(t *testing.T) {
 		{"applied-and-written-again-by-the-node", Facts{Link: onV2, Running: true, File: written("v2", 100), Applied: v2}, "launch upgrades/v2"},
 		{"applied-in-other-case", Facts{Link: onV2, File: file("V2", 100), Height: at(99), Applied: v2}, "launch upgrades/v2"},
 
+		// A plan waits for its sidecars, a launch does not.
+		{"sidecar-is-missing", Facts{Link: genesis, Running: true, File: written("v2", 100), Lacks: map[string]Lack{"upgrades/v2": {"feeder", "no feeder"}}}, "wait for v2 at height 100: no feeder"},
+		{"sidecar-and-binary-are-missing", Facts{Link: genesis, File: file("v2", 100), Height: at(99), Faults: missing("upgrades/v2"), Lacks: map[string]Lack{"upgrades/v2": {"feeder", "no feeder"}}}, "wait for v2 at height 100: no such file"},
+		{"sidecar-of-a-plan-to-come-is-missing", Facts{Link: genesis, File: file("v2", 100), Height: at(50), Lacks: map[string]Lack{"upgrades/v2": {"feeder", "no feeder"}}}, "launch genesis; pending v2"},
+		{"sidecar-in-use-is-missing", Facts{Link: onV2, Applied: v2, File: file("v2", 100), Height: at(120), Lacks: map[string]Lack{"upgrades/v2": {"feeder", "no feeder"}}}, "launch upgrades/v2"},
+		{"no-sidecar-is-missing", Facts{Link: genesis, File: file("v2", 100), Height: at(99), Lacks: map[string]Lack{"upgrades/v2": {}}}, "carry out v2 at height 100 in upgrades/v2"},
+
 		// A14: skipped heights.
 		{"skipped", Facts{Link: genesis, Running: true, File: written("v2", 100), Skip: []int64{100}}, "launch genesis"},
 		{"another-is-skipped", Facts{Link: genesis, Running: true, File: written("v2", 100), Skip: []int64{90}}, "carry out v2 at height 100 in upgrades/v2"},

@@ -48,7 +48,7 @@ type Gathered struct {
 func Gather(home solstice.Home, live Live) (Gathered, error) {
 	g := Gathered{disk: live.Disk, home: home, Facts: Facts{
 		Height: live.Height, Skip: live.Skip, Running: live.Running, SwitchesItself: home.SwitchesItself,
-		Faults: map[string]string{}, Hints: map[string]string{},
+		Faults: map[string]string{}, Hints: map[string]string{}, Lacks: map[string]Lack{},
 	}}
 	var err error
 	if g.Link, err = home.Current(); err != nil {
@@ -224,6 +224,9 @@ func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
 		}
 	}
 	for _, c := range g.candidates() {
+		if !g.SwitchesItself && !g.applied(c.Plan) {
+			g.Lacks[c.Dir] = CheckSidecars(home, c.Dir)
+		}
 		if c.Manual || g.SwitchesItself || g.applied(c.Plan) || g.Faults[c.Dir] != "" {
 			continue
 		}

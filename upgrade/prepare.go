@@ -145,7 +145,7 @@ func dropDownloads(home solstice.Home, dir string) error {
 	return err
 }
 
-// place puts the libraries in their place, then the binary, whose being there is what counts, and records it.
+// place puts the libraries and the sidecars' binaries in their place, then the binary, whose being there is what counts, and records it.
 func place(home solstice.Home, got artifact.Got, p *Prepared) error {
 	path := home.Binary(p.Dir)
 	libraries := artifact.Libraries(path)
@@ -165,6 +165,9 @@ func place(home solstice.Home, got artifact.Got, p *Prepared) error {
 			return errors.Join(err, os.RemoveAll(temp))
 		}
 	}
+	if err := placeSidecars(home, got, p.Plan); err != nil {
+		return err
+	}
 	_, undo, keep, err := Stage(home, p.Plan, got.Path, false)
 	if err != nil {
 		return err
@@ -173,6 +176,25 @@ func place(home solstice.Home, got artifact.Got, p *Prepared) error {
 		return errors.Join(err, undo())
 	}
 	return keep()
+}
+
+// placeSidecars puts the sidecars' binaries that came with a plan's in their place, where none is there yet. Those that did not come
+// are for the operator.
+func placeSidecars(home solstice.Home, got artifact.Got, plan string) error {
+	for _, name := range home.Sidecars {
+		from, found := got.File(name)
+		if _, err := os.Lstat(home.File(home.UpgradeDir(plan), name)); !found || err == nil {
+			continue
+		}
+		_, _, keep, err := StageAs(home, plan, name, from, false)
+		if err != nil {
+			return err
+		}
+		if err := keep(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p Prepared) append(home solstice.Home) error {

@@ -1,6 +1,8 @@
 package upgrade
 
 import (
+	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -304,4 +306,44 @@ func FuzzReadState(f *testing.F) {
 			must(t, p.Validate())
 		}
 	})
+}
+
+// TestPrepareSidecars: what an archive has of the sidecars is put in place with the node's binary, unless the operator was faster.
+func TestPrepareSidecars(t *testing.T) {
+	home := newHome(t)
+	home.Sidecars = []string{"feeder", "companion", "elsewhere"}
+	var archive bytes.Buffer
+	files := tar.NewWriter(&archive)
+	for _, name := range []string{"bin/noded", "bin/feeder", "bin/companion"} {
+		content := "#!/bin/sh\n# " + name + "\n"
+		err := files.WriteHeader(&tar.Header{Name: name, Size: int64(len(content)), Mode: 0o644, Typeflag: tar.TypeReg})
+		if err == nil {
+			_, err = files.Write([]byte(content))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := files.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(archive.Bytes()) }))
+	defer server.Close()
+	plan := solstice.Plan{Name: "v2", Height: 7, Info: fmt.Sprintf(`{"binaries":{"any":"%s/a.tar?checksum=sha256:%x"}}`, server.URL, sha256.Sum256(archive.Bytes()))}
+	own := home.File("upgrades/v2", "companion")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(own), 0o755), os.WriteFile(own, []byte("#!/bin/sh\n# own\n"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if _, there, err := Prepare(t.Context(), home, plan, artifact.Fetcher{}); there || err != nil {
+		t.Fatalf("Prepare: %t, %v", there, err)
+	}
+	for name, want := range map[string]string{"noded": "bin/noded", "feeder": "bin/feeder", "companion": "own"} {
+		content, err := os.ReadFile(home.File("upgrades/v2", name))
+		if err != nil || !strings.Contains(string(content), "# "+want+"\n") {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+	}
+	if lack := CheckSidecars(home, "upgrades/v2"); lack.File != "elsewhere" {
+		t.Errorf("lacks %+v, want what was not in the archive", lack)
+	}
 }

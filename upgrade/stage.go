@@ -15,8 +15,12 @@ import (
 // there already is replaced only by force. undo takes the copy back; keep makes it final. One of them must be called,
 // and nobody else may stage meanwhile (ChangeManual sees to that).
 func Stage(home solstice.Home, name, binary string, force bool) (path string, undo, keep func() error, err error) {
-	dir := home.UpgradeDir(name)
-	path = home.Binary(dir)
+	return StageAs(home, name, home.Name, binary, force)
+}
+
+// StageAs is Stage for a binary with a file name of its own: a sidecar's.
+func StageAs(home solstice.Home, name, file, binary string, force bool) (path string, undo, keep func() error, err error) {
+	path = home.File(home.UpgradeDir(name), file)
 	_, statErr := os.Lstat(path)
 	exists := statErr == nil
 	if exists && !force {

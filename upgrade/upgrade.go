@@ -264,8 +264,10 @@ func (u *Upgrade) switchBinary(context.Context) error {
 	if err := u.checkBinary(); err != nil {
 		return err
 	}
-	if err := artifact.MakeExecutable(u.Home.Binary(u.Dir)); err != nil {
-		return err
+	for _, name := range append([]string{u.Home.Name}, u.Home.Sidecars...) {
+		if err := artifact.MakeExecutable(u.Home.File(u.Dir, name)); err != nil {
+			return err
+		}
 	}
 	if err := durable.Symlink(u.Dir, u.Home.CurrentLink()); err != nil {
 		return err
@@ -273,7 +275,7 @@ func (u *Upgrade) switchBinary(context.Context) error {
 	return writeApplied(u.Home, u.Dir, u.Plan)
 }
 
-// checkBinary is CheckBinary for the new binary, once more: somebody may have changed it since the upgrade was begun. It is no
+// checkBinary is CheckBinary for the new binary, and for those of its sidecars, once more: somebody may have changed it since the upgrade was begun. It is no
 // refusal any more, because the node has ended; the next start refuses, and knows the way on.
 func (u *Upgrade) checkBinary() error {
 	check := func() error { return CheckPlanned(u.Home, u.Plan, u.Dir, u.Probes) }
@@ -282,6 +284,9 @@ func (u *Upgrade) checkBinary() error {
 	}
 	if err := check(); err != nil {
 		return errors.New(err.Error())
+	}
+	if lack := CheckSidecars(u.Home, u.Dir); lack != (Lack{}) {
+		return errors.New(lack.Fault)
 	}
 	return nil
 }

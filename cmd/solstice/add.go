@@ -25,22 +25,38 @@ import (
 func addUpgradeCommand(configPath *string) *cobra.Command {
 	var force bool
 	var height int64
+	var sidecars []string
 	cmd := &cobra.Command{
-		Use:   "add-upgrade NAME PATH",
+		Use:   "add-upgrade NAME [PATH]",
 		Short: "Put a binary in place for an upgrade, and plan it at a height if you want",
 		Long: `Copy the binary at PATH to cosmovisor/upgrades/NAME/bin, where run finds it when the chain's plan NAME is due.
 
 With --upgrade-height the upgrade takes place at that height without a decision of the chain: the node is stopped when
-the block before it is committed.`,
-		Args: usage(cobra.ExactArgs(2)),
+the block before it is committed.
+
+With --sidecar the binary of a sidecar is put beside it, under its file name; PATH can be left out then.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("sidecar") && len(args) == 1 {
+				return nil
+			}
+			return usage(cobra.ExactArgs(2))(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadChecked(*configPath)
 			if err != nil {
 				return err
 			}
-			return addUpgrades(cmd, c, []addition{{name: args[0], path: args[1], height: max(height, 0), force: force}}, false)
+			a := addition{name: args[0], height: max(height, 0), force: force}
+			if len(args) > 1 {
+				a.path = args[1]
+			}
+			if a.sidecars, err = c.named(sidecars); err != nil {
+				return err
+			}
+			return addUpgrades(cmd, c, []addition{a}, false)
 		},
 	}
+	cmd.Flags().StringArrayVar(&sidecars, "sidecar", nil, "`FILE=PATH` puts the binary at PATH beside the node's, as FILE; more than once for several")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a binary or a planned height that is there already")
 	cmd.Flags().Int64Var(&height, "upgrade-height", 0, "`height` to upgrade at; without it the chain's plan decides")
 	return cmd
@@ -112,10 +128,31 @@ func batchRecords(file string, list []string) ([][]string, error) {
 	return records, nil
 }
 
+// named are the binaries of sidecars that an operator gives as FILE=PATH.
+func (c *Config) named(given []string) (binaries [][2]string, err error) {
+	known := c.home(nil).Sidecars
+	for _, text := range given {
+		file, path, found := strings.Cut(text, "=")
+		if !found || path == "" {
+			return nil, &solstice.RefusedError{Reason: fmt.Sprintf("--sidecar %q is not FILE=PATH", text)}
+		}
+		if !slices.Contains(known, file) {
+			there := "SOLSTICE_SIDECARS lists none that has a binary in each version's folder"
+			if len(known) > 0 {
+				there = "those that SOLSTICE_SIDECARS lists: " + strings.Join(known, ", ")
+			}
+			return nil, &solstice.RefusedError{Reason: fmt.Sprintf("%q is no file name of a sidecar's binary", file), Hint: there}
+		}
+		binaries = append(binaries, [2]string{file, path})
+	}
+	return binaries, nil
+}
+
 // addition is one upgrade to be added.
 type addition struct {
-	name, path string
-	height     int64 // 0: the chain decides
+	name, path string      // path may be empty: sidecars are added to what is there
+	sidecars   [][2]string // file name and path of each
+	height     int64       // 0: the chain decides
 	force      bool
 }
 
@@ -156,6 +193,20 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 			}
 		}
 		for _, a := range additions {
+			for _, one := range a.sidecars { // before the node's: from then on nothing is missing
+				placed, undo, keep, err := upgrade.StageAs(home, a.name, one[0], one[1], a.force)
+				if err != nil {
+					return nil, err
+				}
+				undos, keeps = append(undos, undo), append(keeps, keep)
+				lines = append(lines, fmt.Sprintf("Sidecar binary located at %s\n", placed))
+			}
+			if a.path == "" {
+				if a.height > 0 {
+					lines = append(lines, describeHeight(a))
+				}
+				continue
+			}
 			placed, undo, keep, err := upgrade.Stage(home, a.name, a.path, a.force)
 			if err != nil {
 				return nil, err
@@ -171,8 +222,13 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 		}
 		return err
 	}
-	for i, keep := range keeps {
-		err = errors.Join(err, keep(), upgrade.ForgetPrepared(home, home.UpgradeDir(additions[i].name)))
+	for _, keep := range keeps {
+		err = errors.Join(err, keep())
+	}
+	for _, a := range additions {
+		if a.path != "" {
+			err = errors.Join(err, upgrade.ForgetPrepared(home, home.UpgradeDir(a.name)))
+		}
 	}
 	_, writeErr := io.WriteString(cmd.OutOrStdout(), strings.Join(lines, ""))
 	return errors.Join(err, writeErr)
@@ -206,9 +262,13 @@ func addPlan(plans []upgrade.ManualPlan, a addition, batch, below bool) ([]upgra
 func describe(a addition, placed string) string {
 	text := fmt.Sprintf("Using %s for %s upgrade\nUpgrade binary located at %s\n", a.path, a.name, placed)
 	if a.height > 0 {
-		text += fmt.Sprintf("%s upgrade binary will switch at height %d\n", a.name, a.height)
+		text += describeHeight(a)
 	}
 	return text
+}
+
+func describeHeight(a addition) string {
+	return fmt.Sprintf("%s upgrade binary will switch at height %d\n", a.name, a.height)
 }
 
 // committedHeight is how far the chain is: what the supervisor says, else what it noted last.

@@ -18,6 +18,7 @@ import (
 	"solstice"
 	"solstice/artifact"
 	"solstice/node"
+	"solstice/sidecar"
 	"solstice/signstate"
 	"solstice/snapshot"
 )
@@ -102,10 +103,14 @@ type Config struct {
 	Switch string `env:"SOLSTICE_SWITCH" default:"auto"`
 	// Supervise names the commands of the node, separated by commas, that are supervised besides start and run.
 	Supervise string `env:"SOLSTICE_SUPERVISE"`
+	// Sidecars is a TOML file that lists the processes that live with the node and are upgraded with it. An absolute path;
+	// docs/sidecars.md says what stands in it.
+	Sidecars string `env:"SOLSTICE_SIDECARS"`
 
 	file    string            // the configuration file that was read; empty if none was
 	origins map[string]string // by environment name, where the value is from
 	unknown []string          // keys of the file that are no settings
+	list    []sidecar.Sidecar // what the file Sidecars lists
 }
 
 // Values of Config.Switch.
@@ -153,6 +158,13 @@ func loadConfig(path string) (*Config, error) {
 	}
 	if c.StateDir == "" && c.Home != "" {
 		c.StateDir = filepath.Join(c.Home, "cosmovisor", ".solstice")
+	}
+	if filepath.IsAbs(c.Sidecars) {
+		if c.list, err = sidecar.Read(c.Sidecars); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				faults = append(faults, fmt.Errorf("SOLSTICE_SIDECARS: %s", strings.TrimSuffix(line, "\n")))
+			}
+		}
 	}
 	return c, joinRefusals(faults)
 }
@@ -353,6 +365,9 @@ func (c *Config) checkNames() (faults []error) {
 	if c.RestartLimit < 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_RESTART_LIMIT must not be negative: %d", c.RestartLimit))
 	}
+	if c.Sidecars != "" && !filepath.IsAbs(c.Sidecars) {
+		faults = append(faults, fmt.Errorf("SOLSTICE_SIDECARS must be the absolute path of a TOML file, not %.60q", c.Sidecars))
+	}
 	if c.KeepSnapshots < 0 {
 		faults = append(faults, fmt.Errorf("SOLSTICE_KEEP_SNAPSHOTS must not be negative: %d", c.KeepSnapshots))
 	}
@@ -365,7 +380,8 @@ func (c *Config) checkNames() (faults []error) {
 // home is the home that the node's arguments and the settings name together. Without arguments, those count that the node
 // was started with last.
 func (c *Config) home(args []string) solstice.Home {
-	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase, SwitchesItself: c.Switch == switchNever}
+	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase, SwitchesItself: c.Switch == switchNever,
+		Sidecars: sidecar.Binaries(c.list, c.Name)}
 	if args == nil {
 		args = lastArgs(h)
 	}

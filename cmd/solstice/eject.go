@@ -59,6 +59,9 @@ removed. Everything else is as it needs it anyway.`,
 			for _, p := range plans {
 				fmt.Fprintf(w, "%shanded over: %s, binary in %s\n", would, p, path.Join("cosmovisor/upgrades", url.PathEscape(strings.ToLower(p.Name))))
 			}
+			if c, err := loadConfig(*configPath); err == nil && len(c.list) > 0 {
+				fmt.Fprintf(w, "not handed over: the sidecars that %s lists; Cosmovisor runs none\n", c.Sidecars)
+			}
 			var commands [][]string
 			for _, file := range dropIns {
 				if !dryRun {

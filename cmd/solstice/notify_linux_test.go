@@ -227,3 +227,15 @@ func (l *hangingLog) Handle(_ context.Context, r slog.Record) error {
 	}
 	return nil
 }
+
+// TestManagerHearsOfSidecars: one that does not run stands in the status line, and the manager is given time for their stop.
+func TestManagerHearsOfSidecars(t *testing.T) {
+	m := newHome(t, `{}`).listen(false)
+	m.write("sidecars.toml", "[[sidecar]]\nname = \"feeder\"\ncommand = [\"feeder\"]\n")
+	cmd := m.service(time.Minute, "SOLSTICE_SIDECARS="+filepath.Join(m.dir, "sidecars.toml"))
+	m.awaitLine(`STATUS=height .* · sidecar feeder restarting: stat .*/genesis/bin/feeder: no such file or directory`)
+	m.check(cmd.Process.Signal(syscall.SIGTERM))
+	m.awaitLine("STATUS=stopping the sidecars")
+	m.awaitLine(`EXTEND_TIMEOUT_USEC=\d+`)
+	_ = cmd.Wait()
+}

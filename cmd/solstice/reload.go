@@ -126,7 +126,7 @@ func tryHandover(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := given.Check(c.home(words)); err != nil {
+	if err := given.Check(c.home(words), c.list); err != nil {
 		return err
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), supervisor.TrialPassed)

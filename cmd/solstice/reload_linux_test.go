@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -332,6 +333,61 @@ func TestReloadStderr(t *testing.T) {
 	h.awaitSaid("panic: no luck\n")
 	h.awaitSaid(`node ended.* kind=panic .*no luck`)
 	h.awaitSaid("the node is started again, as SOLSTICE_RESTART says")
+}
+
+// TestReloadSidecars: sidecars run on over reloads, are restarted after that when they die, and end before and after the node. One that the list
+// has got meanwhile is started, and with one less there is no reload.
+func TestReloadSidecars(t *testing.T) {
+	t.Parallel()
+	list := filepath.Join(t.TempDir(), "sidecars.toml")
+	command := filepath.Join(t.TempDir(), "sidecar")
+	entry := func(name, start string) string {
+		return fmt.Sprintf("[[sidecar]]\nname = %q\ncommand = [%q, %q]\nstart = %q\n", name, command, name, start)
+	}
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(command, "#!/bin/sh\ntrap 'echo $1 ends >>$DAEMON_HOME/noded.log; exit' TERM\necho $1 starts >>$DAEMON_HOME/noded.log\nwhile :; do sleep 60 & wait $!; done\n")
+	write(list, entry("companion", "before")+entry("feeder", "after"))
+	h := reloadable(t, fmt.Sprintf("solstice_sidecars = %q", list), `{}`)
+	h.await("feeder starts", 1)
+	pids := func() (pids []int) {
+		for _, s := range h.status().Sidecars {
+			pids = append(pids, s.PID)
+		}
+		return pids
+	}
+	before := pids()
+	for range 3 {
+		h.reload(0, "has taken over")
+	}
+	h.checkUntouched("v1.0.0")
+	if now := pids(); !slices.Equal(now, before) {
+		t.Errorf("processes of the sidecars = %v, before %v", now, before)
+	}
+	write(list, entry("companion", "before"))
+	h.reload(3, `the sidecar "feeder" runs and stands in the list of sidecars no more`)
+	write(list, entry("companion", "before")+entry("feeder", "after")+entry("third", "after"))
+	h.reload(0, "has taken over")
+	h.await("third starts", 1)
+	h.check(syscall.Kill(before[1], syscall.SIGKILL))
+	h.await("feeder starts", 2)
+	h.checkUntouched("v1.0.0")
+	h.check(h.cmd.Process.Signal(syscall.SIGTERM))
+	if err := h.cmd.Wait(); err != nil {
+		t.Errorf("the end: %v", err)
+	}
+	if n := strings.Count(h.log(), " starts"); n != 4 || !regexp.MustCompile(`(?s)stopped at .*companion ends\n$`).MatchString(h.log()) {
+		t.Errorf("%d starts of sidecars, want 4, and the companion's end at last:\n%s", n, h.log())
+	}
+	for _, pid := range before {
+		if syscall.Kill(pid, 0) == nil {
+			t.Errorf("sidecar %d is left", pid)
+		}
+	}
 }
 
 // TestReloadsOverUpgrades: a hundred reloads at any moment of two upgrades.

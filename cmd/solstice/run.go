@@ -18,6 +18,7 @@ import (
 	"solstice/node"
 	"solstice/rehearse"
 	"solstice/rollback"
+	"solstice/sidecar"
 	"solstice/supervisor"
 	"solstice/upgrade"
 )
@@ -172,7 +173,7 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.Restart == restartOnFailure, RestartLimit: c.RestartLimit,
 		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
-		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home), Manager: manager,
+		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home), Manager: manager, Sidecars: c.list,
 		Download: c.AllowDownload && !home.SwitchesItself, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
@@ -203,12 +204,15 @@ func sweepRehearsals(home solstice.Home, log *slog.Logger) {
 	}
 }
 
-// trusted are the paths outside of the home's layout that decide what is executed: the configuration, the script, the keys that
-// downloads must be signed with, and the folder that a restore takes snapshots from.
+// trusted are the paths outside of the home's layout that decide what is executed: the configuration, the script, the list of
+// sidecars and their programs, the keys that downloads must be signed with, and the folder that a restore takes snapshots from.
 func (c *Config) trusted(home solstice.Home) []string {
 	paths := append(artifact.KeyFiles(c.TrustedKeys), c.namedBackupDir())
 	if path, err := filepath.Abs(c.file); err == nil && c.file != "" {
 		paths = append(paths, path)
+	}
+	if c.Sidecars != "" {
+		paths = slices.Concat(paths, []string{c.Sidecars}, sidecar.Programs(c.list))
 	}
 	if c.Script != "" {
 		paths = append(paths, filepath.Join(home.Root(), c.Script))

@@ -18,6 +18,7 @@ import (
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/sidecar"
 )
 
 // unitFolder is where systemd looks for the units of whoever administers the machine.
@@ -87,6 +88,9 @@ func (c *Config) service(args []string, login string) (*service, error) {
 		return nil, err
 	}
 	s := &service{program: []string{program}, args: args, stop: max(c.Grace, time.Minute) + 30*time.Second}
+	if slices.ContainsFunc(c.list, func(one sidecar.Sidecar) bool { return one.Start == sidecar.Before }) {
+		s.stop += max(c.Grace, time.Minute) // they end after the node
+	}
 	if c.file != "" && c.file != filepath.Join(c.Home, "cosmovisor", "solstice.toml") {
 		file, err := filepath.Abs(c.file)
 		if err != nil {
@@ -123,7 +127,7 @@ func (c *Config) service(args []string, login string) (*service, error) {
 		return nil, err
 	}
 	s.mayWrite(c)
-	for _, path := range append(slices.Clone(s.writable), s.program[0], s.home.Node) {
+	for _, path := range slices.Concat(s.writable, []string{s.program[0], s.home.Node, c.Sidecars}, sidecar.Programs(c.list)) {
 		s.inTemp = s.inTemp || within(path, "/tmp") || within(path, "/var/tmp")
 	}
 	if s.inTemp {

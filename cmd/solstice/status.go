@@ -131,6 +131,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	} else {
 		row("node", "not running")
 	}
+	for i, one := range s.Sidecars {
+		row(once("sidecars", i), "%s", describeSidecar(one))
+	}
 	row("binary", "%s", describeBinary(s.Binary))
 	switch {
 	case s.Height == nil:
@@ -214,6 +217,23 @@ func once(label string, i int) string {
 		return ""
 	}
 	return label
+}
+
+func describeSidecar(s solstice.Sidecar) string {
+	text := s.Name + ": " + s.State
+	if s.PID != 0 {
+		text += fmt.Sprintf(" since %s, pid %d", clock(s.Since), s.PID)
+	}
+	if s.Restarts > 0 {
+		text += fmt.Sprintf(", restarts: %d", s.Restarts)
+	}
+	if s.Binary != "" {
+		text += ", " + s.Binary
+	}
+	if s.Fault != "" {
+		text += ": " + s.Fault
+	}
+	return text
 }
 
 func describeBinary(b solstice.Binary) string {

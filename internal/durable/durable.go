@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -229,6 +230,28 @@ func Lock(folder string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Holders returns the other processes that hold the lock on a folder, as far as /proc shows them.
+func Holders(folder string) []int {
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	real, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err != nil || target != real && target != filepath.Join(real, LockFile) {
+			continue
+		}
+		parts := strings.Split(fd, "/") // "", proc, PID, fd, N
+		info, err := os.ReadFile(filepath.Join("/proc", parts[2], "fdinfo", parts[4]))
+		pid, _ := strconv.Atoi(parts[2])
+		if err == nil && strings.Contains(string(info), "FLOCK") && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // lockPatience is how long Locked waits for another process, which only changes a file or places a binary.

@@ -100,6 +100,15 @@ type Status struct {
 		Waiting  string `json:"waiting"`
 	} `json:"copying"`
 	Upgrades []Upgrade `json:"upgrades"`
+	Sidecars []Sidecar `json:"sidecars"`
+}
+
+// Sidecar is one sidecar in the status.
+type Sidecar struct {
+	Name   string `json:"name"`
+	State  string `json:"state"`
+	PID    int    `json:"pid"`
+	Binary string `json:"binary"`
 }
 
 // Upgrade is one upgrade in the status. Durations are seconds.
