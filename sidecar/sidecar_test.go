@@ -137,3 +137,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestManual: the example of the manual can be read.
+func TestManual(t *testing.T) {
+	content, err := os.ReadFile("../docs/sidecars.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(content), "```toml\n")
+	example, _, found := strings.Cut(example, "```\n")
+	if list, faults := parse([]byte(example)); !found || len(list) != 2 || faults != nil {
+		t.Errorf("%v, %v", list, faults)
+	}
+}

@@ -22,7 +22,7 @@ func (l Lack) Hint(plan string) string {
 func CheckSidecars(home solstice.Home, dir string) (lack Lack) {
 	for _, name := range home.Sidecars {
 		if err := artifact.Check(home.File(dir, name)); err != nil {
-			return Lack{name, "the binary of a sidecar can't run: " + err.Error()}
+			return Lack{name, fmt.Sprintf("the binary of a sidecar can't run: %v", err)}
 		}
 	}
 	return Lack{}
