@@ -42,7 +42,7 @@ var elsewhere = []struct{ line, test, why string }{
 }
 
 // notCommands are the first lines of blocks that show something else than commands.
-var notCommands = regexp.MustCompile(`^(FROM |\{"|# |plan |upgrade "|validator |chain  )`)
+var notCommands = regexp.MustCompile(`^(FROM |\{"|# |plan |upgrade "|validator |chain  |\[\[)`)
 
 // pageLine is a command line of a page.
 type pageLine struct{ page, line string }
