@@ -106,7 +106,7 @@ func TestSidecarsStayWhileNodeRestarts(t *testing.T) {
 	h := newHome(t, `{"stop_at":10,"stop_code":4}`)
 	setting := h.feeder("after")
 	cmd := h.command("run", "start")
-	cmd.Env = append(cmd.Env, setting, "SOLSTICE_RESTART_ON_FAILURE=true")
+	cmd.Env = append(cmd.Env, setting, "SOLSTICE_RESTART=on-failure")
 	h.check(cmd.Start())
 	h.await("genesis start at", 1)
 	h.write("config/noded.json", `{}`)
