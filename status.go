@@ -210,6 +210,9 @@ type Crash struct {
 }
 
 func (c Crash) String() string {
+	if c.Kind == CrashUnknown {
+		return c.End + ": " + c.Cause
+	}
 	if strings.HasPrefix(c.Cause, string(c.Kind)+": ") { // panic: and what it says
 		return c.End + ", " + c.Cause
 	}

@@ -121,14 +121,17 @@ func (s *Supervisor) endedEarly() error {
 	if s.watched == nil || s.asked != nil || mute {
 		return nil
 	}
-	early := func(end any) string {
-		return fmt.Sprintf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %v; what it printed stands above, and the next start tries it again",
+	early := func(end string) string {
+		if !strings.HasSuffix(end, "stands above") {
+			end += "; what it printed stands above"
+		}
+		return fmt.Sprintf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %s, and the next start tries it again",
 			s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, end)
 	}
 	if s.crash == nil {
-		return errors.New(early(s.last))
+		return errors.New(early(s.last.String()))
 	}
-	return &solstice.CrashError{Reason: early(s.crash), Crash: *s.crash}
+	return &solstice.CrashError{Reason: early(s.crash.String()), Crash: *s.crash}
 }
 
 // probeStaged finds out, in the background, whether the binaries that wait for their plan are the verified ones, and have a

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -93,6 +94,8 @@ func noTime(reason string) error {
 // noReload says why the program can't be replaced now, or nothing. Without a node there is nothing to keep.
 func (s *Supervisor) noReload() string {
 	switch {
+	case runtime.GOOS != "linux":
+		return "only Linux lets a program be replaced while its children run on"
 	case s.asked != nil:
 		return "solstice was told to end"
 	case s.work != nil:

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,6 +156,9 @@ func takeManager() supervisor.Manager {
 
 // supervise runs a node, from its start, or from where another version of this program has given it.
 func supervise(c *Config, args []string, given *supervisor.Handover) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25) // it mostly waits: that is 2.7 of 17 MiB less resident, and next to no work
+	}
 	manager := takeManager()
 	log := newLog(c)
 	home := c.home(args)

@@ -156,7 +156,11 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("pending", "nothing")
 	}
 	for i, c := range notPending(s) {
-		row(once("coming", i), "%s: %s; binary in %s", nameOf(c), strings.Join(nonEmpty(describeStage(c), describeExpected(c)), ", "), describeBinary(c.Binary))
+		expected := describeExpected(c)
+		if expected != "" {
+			expected = "expected " + expected
+		}
+		row(once("coming", i), "%s: %s; binary in %s", nameOf(c), strings.Join(nonEmpty(describeStage(c), expected), ", "), describeBinary(c.Binary))
 	}
 	if r := s.Readiness; r != nil {
 		row("readiness", "of %s: %s, checked at %s; all of it: solstice doctor", r.Plan, r.Verdict, clock(r.At))
