@@ -86,6 +86,8 @@ func Name(f Facts) solstice.Crash {
 		return name(solstice.CrashKilled, "it was killed by signal 9, and not by the kernel for want of memory, as far as that counts")
 	case killed:
 		return name(solstice.CrashKilled, "it was killed by signal 9; whether for want of memory can't be seen here")
+	case slices.Contains(ownFaults, f.Signal):
+		return name(solstice.CrashPanic, "it crashed with signal %d (%v)", int(f.Signal), f.Signal)
 	case f.Signal != 0:
 		return name(solstice.CrashKilled, "it was ended by signal %d (%v)", int(f.Signal), f.Signal)
 	case len(f.Missing) > 0:
@@ -105,6 +107,9 @@ func Name(f Facts) solstice.Crash {
 	}
 	return name(solstice.CrashUnknown, "its last words on stderr: %s", f.Said.Last[len(f.Said.Last)-1])
 }
+
+// ownFaults are the signals that a program gets for what it does itself (signal(7)).
+var ownFaults = []syscall.Signal{syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE, syscall.SIGSYS, syscall.SIGTRAP}
 
 // Exit codes with a meaning: that of a Go program after a panic (runtime/panic.go), and that of shells and of ld.so.
 const (

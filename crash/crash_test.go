@@ -139,7 +139,7 @@ func TestName(t *testing.T) {
 		{"killed-not-counted", Facts{Signal: syscall.SIGKILL}, solstice.CrashKilled, "can't be seen here"},
 		{"memory-of-another", Facts{Code: 2, Kills: Kills{Group: 1, Known: true}}, solstice.CrashPanic, "as a Go program does"},
 		{"killed-with-old-words", Facts{Signal: syscall.SIGKILL, Kills: Kills{Group: 1}, Read: true, Said: disk}, solstice.CrashMemory, "control group"},
-		{"fault", Facts{Signal: syscall.SIGSEGV, Room: full}, solstice.CrashKilled, "signal 11 (segmentation fault)"},
+		{"fault", Facts{Signal: syscall.SIGSEGV, Room: full}, solstice.CrashPanic, "it crashed with signal 11 (segmentation fault)"},
 		{"words-before-room", Facts{Code: 2, Read: true, Said: saidOf("panic: BINARY UPDATED BEFORE TRIGGER! UPGRADE\n"), Room: full}, solstice.CrashWrongBinary, "wrong binary"},
 		{"room", Facts{Code: 1, Room: full, Data: "/d"}, solstice.CrashDisk, "4 KiB are free on the filesystem of /d"},
 		{"room-and-a-panic", Facts{Code: 2, Room: full, Read: true, Said: saidOf("panic: x\n"), Data: "/d"}, solstice.CrashDisk, "4 KiB"},

@@ -304,7 +304,7 @@ func TestSignalsReachTheNodeEachTime(t *testing.T) {
 	h := newHome(t, `{"halt_exit":0,"plans":[{"name":"v2","height":5}],"ignore_term":true}`, "upgrades/v2")
 	cmd := h.start("run", "start")
 	h.await("v2 start", 1)
-	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGTERM} {
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGTERM} {
 		for i := range 3 {
 			h.check(cmd.Process.Signal(sig))
 			h.await(fmt.Sprintf("v2 signal %d\n", sig), i+1)
