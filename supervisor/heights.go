@@ -94,18 +94,18 @@ func (s *Supervisor) hear(a answer) {
 	if time.Since(s.recorded) >= recordEvery {
 		s.recordHeight()
 	}
-	s.confirm()
+	s.confirm(s.heard.Committed)
 }
 
-// confirm closes an upgrade once a block beyond its height is heard of.
-func (s *Supervisor) confirm() {
+// confirm closes an upgrade once a block beyond its height is known to be committed.
+func (s *Supervisor) confirm(committed int64) {
 	if s.watched == nil {
 		return
 	}
-	confirmed, err := s.watched.See(s.heard.Committed)
+	confirmed, err := s.watched.See(committed)
 	s.warn("the journal can't be written", err)
 	if confirmed {
-		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", s.heard.Committed)
+		s.Log.Info("upgrade confirmed: a block beyond its height is committed", "plan", s.watched.Plan.Name, "height", committed)
 		s.watched = nil
 		s.sidecars.Retry()
 		s.keeper.look()
@@ -125,7 +125,7 @@ func (s *Supervisor) readDisk() error {
 	if disk.Committed.Err == nil {
 		s.heard = upgrade.Height{Committed: disk.Committed.Height, Known: true, Answered: true}
 		s.recordHeight()
-		s.confirm()
+		s.confirm(s.heard.Committed)
 	}
 	return nil
 }

@@ -491,6 +491,9 @@ func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 
 // carryOut starts the upgrade. The node is not touched before it stands in the journal.
 func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
+	if s.written && !facts.IsManual(d.Plan) {
+		s.confirm(d.Plan.Height - 1) // the node has committed that before it wrote its plan, whether it was asked or not
+	}
 	u := &upgrade.Upgrade{
 		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.Link.Dir, Under: facts.Under(), Height: facts.Height.Committed,
 		Manual: facts.IsManual(d.Plan), Halted: s.halted(d.Plan, facts),
@@ -502,6 +505,7 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	if err := u.Begin(); err != nil {
 		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}
+	s.watched, s.unseen = nil, false // from here on the journal speaks of this upgrade, and after it there is no need to look
 	s.said.anew(saidWaiting, "")
 	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
 	if preferred := s.Home.DirNames(d.Plan.Name)[0]; filepath.Base(d.Dir) != preferred {

@@ -267,12 +267,11 @@ func (es Entries) upgrade() solstice.Upgrade {
 			up.Standing.Ours = solstice.Seconds(started.Sub(halted))
 		case stepFirst:
 			first = e.Time
-			up.Standing.Migration = solstice.Seconds(first.Sub(started))
 		case stepConfirm:
 			up.State, up.Confirmed = "confirmed", e.Time
 			up.Standing.Total = solstice.Seconds(e.Time.Sub(halted))
 			if first.IsZero() {
-				up.Standing.Migration = solstice.Seconds(e.Time.Sub(started))
+				first = e.Time
 			}
 		case stepAbandoned, stepRolledBack:
 			up.State = e.Step
@@ -282,6 +281,9 @@ func (es Entries) upgrade() solstice.Upgrade {
 		default:
 			up.Steps = append(up.Steps, solstice.Step{Name: e.Step, Seconds: e.Seconds})
 		}
+	}
+	if !started.IsZero() && !first.IsZero() {
+		up.Standing.Migration = solstice.Seconds(first.Sub(started))
 	}
 	return up
 }
