@@ -52,6 +52,7 @@ type File struct {
 	path  string
 	hints chan struct{}
 	done  chan struct{}
+	ended chan struct{}
 
 	// Owned by run.
 	events        *fsnotify.Watcher // nil where there are no events
@@ -63,7 +64,7 @@ type File struct {
 // symlink, or be replaced as a whole. With poll 0 there are events only. Where the system has no events left to
 // give, the poll serves, and err says so: the File works all the same.
 func New(path string, poll time.Duration) (f *File, err error) {
-	f = &File{path: path, hints: make(chan struct{}, 1), done: make(chan struct{})}
+	f = &File{path: path, hints: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{})}
 	f.events, err = fsnotify.NewWatcher()
 	if err != nil && poll == 0 {
 		poll = time.Second
@@ -77,10 +78,14 @@ func New(path string, poll time.Duration) (f *File, err error) {
 // Hints has a value after each change.
 func (f *File) Hints() <-chan struct{} { return f.hints }
 
-// Close ends the watch.
-func (f *File) Close() { close(f.done) }
+// Close ends the watch. The system takes some milliseconds to let go of its events, and they are over when it returns.
+func (f *File) Close() {
+	close(f.done)
+	<-f.ended
+}
 
 func (f *File) run(poll time.Duration) {
+	defer close(f.ended)
 	var ticks <-chan time.Time
 	if poll > 0 {
 		ticker := time.NewTicker(poll)
