@@ -13,38 +13,21 @@ import (
 // pause is a snapshot that somebody has asked for while the node runs: it is stopped, the snapshot is taken, and it is started again.
 type pause struct {
 	name  string
-	reply chan<- pauseReply // has room for one
+	reply chan<- reply[solstice.Paused] // has room for one
 	taken solstice.Paused
-}
-
-type pauseReply struct {
-	taken solstice.Paused
-	err   error
 }
 
 // Snapshot stops the node, takes a snapshot whose ID begins with name, and starts the node again. It is refused where the node would not
 // be started again as it was: without a node, during an upgrade, and while a plan is due.
 func (s *Supervisor) Snapshot(ctx context.Context, name string) (solstice.Paused, error) {
-	reply := make(chan pauseReply, 1)
-	select {
-	case s.pauses <- &pause{name: name, reply: reply}:
-	case <-s.leaving:
-		return solstice.Paused{}, errLeaving
-	case <-ctx.Done():
-		return solstice.Paused{}, ctx.Err()
-	}
-	select {
-	case r := <-reply:
-		return r.taken, r.err
-	case <-ctx.Done():
-		return solstice.Paused{}, ctx.Err()
-	}
+	replies := make(chan reply[solstice.Paused], 1)
+	return request(ctx, s, s.pauses, &pause{name: name, reply: replies}, replies)
 }
 
 // beginPause stops the node and takes the snapshot, beside the loop.
 func (s *Supervisor) beginPause(p *pause) {
 	refuse := func(format string, values ...any) {
-		p.reply <- pauseReply{err: &solstice.RefusedError{Reason: fmt.Sprintf(format, values...), Hint: "see what it does: solstice status"}}
+		p.reply <- reply[solstice.Paused]{err: &solstice.RefusedError{Reason: fmt.Sprintf(format, values...), Hint: "see what it does: solstice status"}}
 	}
 	switch {
 	case s.work != nil:
@@ -104,5 +87,5 @@ func (s *Supervisor) endPause(err error) {
 		s.Log.Info("snapshot taken; "+next, "id", p.taken.ID, "stopped", time.Duration(p.taken.Stopped))
 	}
 	s.unseen = true
-	p.reply <- pauseReply{p.taken, err}
+	p.reply <- reply[solstice.Paused]{p.taken, err}
 }

@@ -24,13 +24,8 @@ import (
 // on from there. Then everything that works beside the loop is ended, and the new version executed. What does not get as far as
 // taking over goes back to this one (Handover.Back).
 type reload struct {
-	reply  chan<- reloadReply // has room for one
-	passed bool               // the trial
-}
-
-type reloadReply struct {
-	begun solstice.Reloading
-	err   error
+	reply  chan<- reply[solstice.Reloading] // has room for one
+	passed bool                             // the trial
 }
 
 // TrialPassed is what a version prints that could take over.
@@ -48,29 +43,14 @@ var errLater = errors.New("something else comes first")
 // Reload has a new version of this program take over in this process: the one that lies at Self now. It returns when the version has
 // been tried, just before it takes over. It is refused where that has to wait, and where the trial shows that it can't.
 func (s *Supervisor) Reload(ctx context.Context) (solstice.Reloading, error) {
-	reply := make(chan reloadReply, 1)
-	select {
-	case s.reloading <- &reload{reply: reply}:
-	case <-s.leaving:
-		return solstice.Reloading{}, errLeaving
-	case <-ctx.Done():
-		return solstice.Reloading{}, ctx.Err()
-	}
-	select {
-	case r := <-reply:
-		return r.begun, r.err
-	case <-ctx.Done():
-		return solstice.Reloading{}, ctx.Err()
-	}
+	replies := make(chan reply[solstice.Reloading], 1)
+	return request(ctx, s, s.reloading, &reload{reply: replies}, replies)
 }
-
-// errLeaving refuses what comes when the loop has ended.
-var errLeaving = noTime("the supervisor ends, or a new version takes over just now")
 
 // beginReload tries the new version, beside the loop.
 func (s *Supervisor) beginReload(r *reload) {
 	if s.reload != nil {
-		r.reply <- reloadReply{err: noTime("a reload is under way already")}
+		r.reply <- reply[solstice.Reloading]{err: noTime("a reload is under way already")}
 		return
 	}
 	if reason := s.noReload(); reason != "" {
@@ -85,10 +65,6 @@ func (s *Supervisor) beginReload(r *reload) {
 		}
 	}
 	go func() { s.tried <- s.try(g, kin) }()
-}
-
-func noTime(reason string) error {
-	return &solstice.RefusedError{Reason: "this is no time for it: " + reason, Hint: "see what it does: solstice status"}
 }
 
 // noReload says why the program can't be replaced now, or nothing. Without a node there is nothing to keep.
@@ -110,7 +86,7 @@ func (s *Supervisor) noReload() string {
 func (s *Supervisor) refuseReload(r *reload, err error) {
 	s.reloadFault = err.Error()
 	s.Log.Warn("no new version takes over; this one goes on", "version", s.Version, "err", err)
-	r.reply <- reloadReply{err: err}
+	r.reply <- reply[solstice.Reloading]{err: err}
 }
 
 // reloadTried notes how the trial has ended.
@@ -136,8 +112,8 @@ func (s *Supervisor) readyToReplace() bool {
 		s.reload = nil
 		return false
 	}
-	s.reload.reply <- reloadReply{begun: solstice.Reloading{PID: os.Getpid(), Version: s.Version, Reloads: s.reloads}}
-	s.reload.reply = make(chan reloadReply, 1) // a second try after a signal that came first answers nobody
+	s.reload.reply <- reply[solstice.Reloading]{value: solstice.Reloading{PID: os.Getpid(), Version: s.Version, Reloads: s.reloads}}
+	s.reload.reply = make(chan reply[solstice.Reloading], 1) // a second try after a signal that came first answers nobody
 	return true
 }
 

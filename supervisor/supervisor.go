@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 	"solstice/artifact"
 	"solstice/crash"
 	"solstice/internal/child"
-	"solstice/internal/durable"
 	"solstice/node"
 	"solstice/rollback"
 	"solstice/sidecar"
@@ -315,56 +313,6 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 	}
 }
 
-// prepareState makes the state folder, and tidies up what a cut left. Without the folder the node is supervised all the same. Nobody
-// else is at work on the home then.
-func (s *Supervisor) prepareState() {
-	if err := durable.MkdirAll(s.Home.StateDir, 0o700); err != nil {
-		s.Log.Warn("the state folder can't be made: no height is kept and nothing answers to status; SOLSTICE_STATE_DIR puts it elsewhere", "err", err)
-		return
-	}
-	if err := errors.Join(upgrade.Sweep(s.Home), s.sweepSnapshots()); err != nil {
-		s.Log.Warn("debris of an earlier run can't be removed", "err", err)
-	}
-	imported, err := upgrade.ImportBatch(s.Home)
-	for _, p := range imported {
-		s.Log.Info("plan taken over from Cosmovisor's batch list", "plan", p.Name, "height", p.Height)
-	}
-	if err != nil {
-		s.Log.Warn("Cosmovisor's batch list can't be taken over", "err", err)
-	}
-}
-
-// serve begins to answer to status.
-func (s *Supervisor) serve() {
-	if _, err := os.Stat(s.Home.StateDir); err != nil {
-		return // which was told
-	}
-	var err error
-	if s.listening != nil {
-		s.server, err = api.Resume(s.Home.Socket(), s.listening, s)
-		s.listening = nil
-	} else {
-		s.server, err = api.Serve(s.Home.Socket(), s)
-	}
-	if err != nil {
-		s.Log.Warn("nothing answers to status: the control socket can't be made", "err", err)
-	}
-}
-
-// stopServing ends the answers to status. Those who ask while this program is replaced wait for the next one.
-func (s *Supervisor) stopServing(replaced bool) {
-	switch {
-	case s.server == nil:
-	case replaced:
-		var err error
-		s.listening, err = s.server.Hand()
-		s.warn("the control socket can't be handed over", err)
-	default:
-		s.server.Close()
-	}
-	s.server = nil
-}
-
 // act decides, and does what was decided. done means that there is nothing left to supervise.
 func (s *Supervisor) act() (done bool, code int, err error) {
 	if s.asked != nil && s.process == nil {
@@ -489,55 +437,6 @@ func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 	}
 }
 
-// carryOut starts the upgrade. The node is not touched before it stands in the journal.
-func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if s.written && !facts.IsManual(d.Plan) {
-		s.confirm(d.Plan.Height - 1) // the node has committed that before it wrote its plan, whether it was asked or not
-	}
-	u := &upgrade.Upgrade{
-		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.Link.Dir, Under: facts.Under(), Height: facts.Height.Committed,
-		Manual: facts.IsManual(d.Plan), Halted: s.halted(d.Plan, facts),
-		Options: s.Upgrade, Node: family{stopper{s, s.process}}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
-		Doing: func(step string) {
-			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
-		},
-	}
-	if err := u.Begin(); err != nil {
-		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
-	}
-	s.watched, s.unseen = nil, false // from here on the journal speaks of this upgrade, and after it there is no need to look
-	s.said.anew(saidWaiting, "")
-	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
-	if preferred := s.Home.DirNames(d.Plan.Name)[0]; filepath.Base(d.Dir) != preferred {
-		s.Log.Warn("the plan's folder has another case than it should have; it is the only one, so it is used", "path", d.Dir, "should be", preferred)
-	}
-	s.keeper.pause()
-	ctx, stop := context.WithCancelCause(context.Background())
-	s.work, s.stopWork = make(chan error, 1), stop
-	go func() { s.work <- u.Run(ctx) }()
-	return false, 0, nil
-}
-
-// halted is when the node wrote the plan file, or zero: a running node that has not written it has not halted.
-func (s *Supervisor) halted(plan solstice.Plan, facts upgrade.Gathered) time.Time {
-	if facts.File == nil || !facts.File.Is(plan) || s.process != nil && !s.written {
-		return time.Time{}
-	}
-	info, err := os.Stat(s.Home.PlanFile())
-	if err != nil {
-		return time.Time{}
-	}
-	return info.ModTime()
-}
-
-// upgradeFailed ends the run: the old link is in place, or the new one with everything that belongs to it.
-func (s *Supervisor) upgradeFailed(err error) (int, error) {
-	if s.asked != nil {
-		return solstice.ExitFailed, stoppedError{s.asked}
-	}
-	return solstice.ExitFailed, fmt.Errorf("%w; the next start goes on with this upgrade", err)
-}
-
 // exitCode is the node's own. Without a node it is the signal's that asked for the end. A new binary that ended
 // before its first block has failed, whatever its code.
 func (s *Supervisor) exitCode() int {
@@ -558,7 +457,7 @@ func (s *Supervisor) signal(sig os.Signal) error {
 		s.asked = sig
 		s.sidecars.Stop(sidecar.After) // those before the node end after it
 	case syscall.SIGUSR2:
-		s.beginReload(&reload{reply: make(chan reloadReply, 1)})
+		s.beginReload(&reload{reply: make(chan reply[solstice.Reloading], 1)})
 		return nil
 	}
 	if s.process != nil && !fromTerminal(sig) {
