@@ -127,22 +127,29 @@ func commands(t *testing.T) (found []pageLine) {
 // typedInScripts are the lines that scripts type.
 func typedInScripts(t *testing.T) map[string]bool {
 	t.Helper()
-	scripts, err := filepath.Glob("testdata/script/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	call := regexp.MustCompile(`(?m)^!? ?exec typed '([^']+)'`)
-	lines := map[string]bool{}
-	for _, path := range scripts {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+	return namesIn(t, `(?m)^!? ?exec typed '([^']+)'`, "testdata/script/*.txtar")
+}
+
+// namesIn are the first groups of all matches in the files of these patterns.
+func namesIn(t *testing.T, expression string, patterns ...string) map[string]bool {
+	t.Helper()
+	names, wanted := map[string]bool{}, regexp.MustCompile(expression)
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no files %s, %v", pattern, err)
 		}
-		for _, match := range call.FindAllStringSubmatch(string(content), -1) {
-			lines[match[1]] = true
+		for _, path := range paths {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range wanted.FindAllStringSubmatch(string(content), -1) {
+				names[match[1]] = true
+			}
 		}
 	}
-	return lines
+	return names
 }
 
 // TestDocumentedCommands: each command of README.md and docs/ is run by a script, which types it as it stands there, or stands in
@@ -184,24 +191,7 @@ func TestDocumentedCommands(t *testing.T) {
 // testNames are the tests of all modules here.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
-	names := map[string]bool{}
-	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-	for _, dir := range []string{".", "../dist", "../../testchain/e2e"} {
-		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range files {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, match := range declared.FindAllStringSubmatch(string(content), -1) {
-				names[match[1]] = true
-			}
-		}
-	}
-	return names
+	return namesIn(t, `(?m)^func (Test\w+)\(`, "*_test.go", "../dist/*_test.go", "../../testchain/e2e/*_test.go")
 }
 
 // TestPracticePage: each section of docs/practice.md that has commands is run by a test on a real chain.
