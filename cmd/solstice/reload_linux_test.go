@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -270,28 +271,26 @@ func TestReloadSignals(t *testing.T) {
 	t.Parallel()
 	h := reloadable(t, "", `{}`)
 	h.reload(0, "has taken over") // only the first version of a process may lose a SIGUSR1
-	reloads := make(chan int)
-	stop := make(chan struct{})
+	var reloads atomic.Int32
+	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
-		n := 0
-		for ; ; n++ {
+		defer close(ended)
+		for {
 			select {
 			case <-stop:
-				reloads <- n
 				return
 			default:
 				h.reload(0, "has taken over")
+				reloads.Add(1)
 			}
 		}
 	}()
-	for i := range 200 {
+	for i := 0; i < 200 || reloads.Load() < 10; i++ { // which of both is faster depends on the machine
 		h.check(h.cmd.Process.Signal(syscall.SIGUSR1))
 		h.await("signal 10\n", i+1)
 	}
 	close(stop)
-	if n := <-reloads; n < 3 {
-		t.Errorf("only %d reloads", n)
-	}
+	<-ended
 	h.checkUntouched("v1.0.0")
 	h.check(h.cmd.Process.Kill())
 	_ = h.cmd.Wait()
