@@ -23,8 +23,13 @@ set -eu
 cd "$(dirname "$0")"
 solstice=${SOLSTICE:-%s}
 nodes=
-end() { trap - INT TERM; kill $nodes 2>/dev/null || true; wait; exit 0; }
-trap end INT TERM
+end() { # a second Ctrl-C, or one while the nodes are being started, must not leave a node behind
+  trap '' INT TERM HUP
+  kill $nodes ${!:-} 2>/dev/null || true
+  wait
+  exit 0
+}
+trap end INT TERM HUP
 start() { # name, arguments
   name=$1; shift
   env %sDAEMON_HOME="$PWD/$name" DAEMON_NAME=%s "$solstice" run start --home "$PWD/$name" "$@" >>"$name.log" 2>&1 &

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -219,6 +220,57 @@ func TestCompose(t *testing.T) {
 		if want := m.Name + ":/homes/" + m.Name; !slices.Contains(got.Volumes, want) || got.Grace <= time.Minute {
 			t.Errorf("%s has the volumes %q and %v to stop, want %s and more than a minute", m.Name, got.Volumes, got.Grace, want)
 		}
+	}
+}
+
+// TestStartScriptEnds: a kept network's start.sh ends after its nodes, also when it is interrupted again while they stop, as timeout
+// does, which sends its signal to the process and to the group.
+func TestStartScriptEnds(t *testing.T) {
+	dir := t.TempDir()
+	s := Simulation{config: Config{Dir: dir, Validators: 2}, chains: []*localnet.Chain{{Name: "chaind"}}}
+	s.enlist()
+	if err := s.writeScript(); err != nil {
+		t.Fatal(err)
+	}
+	solstice := filepath.Join(dir, "solstice")
+	if err := os.WriteFile(solstice, []byte(`#!/bin/sh
+trap ': >"$DAEMON_HOME/stops"; while [ -e "$DAEMON_HOME" ] && ! [ -e may-end ]; do sleep 0.01; done; : >"$DAEMON_HOME/ended"; exit 0' TERM
+mkdir "$DAEMON_HOME"
+: >"$DAEMON_HOME/runs"
+while [ -e "$DAEMON_HOME" ]; do sleep 0.01; done
+`), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := exec.Command(filepath.Join(dir, StartScript))
+	script.Env = append(os.Environ(), "SOLSTICE="+solstice)
+	if err := script.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- script.Wait() }()
+	all := func(file string) { // waits until all nodes have made it
+		for _, m := range s.members {
+			path := filepath.Join(m.Home, file)
+			for _, err := os.Stat(path); err != nil; _, err = os.Stat(path) {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	all("runs")
+	script.Process.Signal(os.Interrupt)
+	all("stops")
+	script.Process.Signal(os.Interrupt)
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended before its nodes: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := os.WriteFile(filepath.Join(dir, "may-end"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	all("ended")
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
