@@ -18,10 +18,13 @@ import (
 )
 
 const (
-	flushBeforeLog = 100 * time.Millisecond // so that a node's last words stand above what we say of its end
-	flushAtEnd     = 2 * time.Second        // then what was not taken is lost
-	loadTime       = 10 * time.Second       // a program whose libraries are not right ends sooner
-	loaderFailed   = 127                    // the code that ld.so ends it with; where a version of glibc is missing it is 1
+	loadTime     = 10 * time.Second // a program whose libraries are not right ends sooner
+	loaderFailed = 127              // the code that ld.so ends it with; where a version of glibc is missing it is 1
+)
+
+var (
+	flushBeforeLog = patience{100 * time.Millisecond, 100 * time.Millisecond} // so that a node's last words stand above what we say of its end
+	flushAtEnd     = patience{2 * time.Second, 20 * time.Second}              // then what was not taken is lost
 )
 
 // tellEnd tells how the node has ended, and what it most likely was if nobody has asked for it.

@@ -171,12 +171,12 @@ func (r *stderr) said() crash.Said {
 	return r.tail.Said()
 }
 
-// handOn hands on all that was said up to now, as far as it is taken in this time.
-func (s *Supervisor) handOn(patience time.Duration) {
+// handOn hands on all that was said up to now, as far as it is taken.
+func (s *Supervisor) handOn(p patience) {
 	if s.stderr != nil {
 		s.stderr.said() // then all of it is on its way
 	}
-	s.out.flush(patience)
+	s.out.flush(p)
 }
 
 // outlet hands bytes on to a file that may not take them, such as the pipe of a log that hangs. Who gives it bytes never waits.
@@ -188,6 +188,7 @@ type outlet struct {
 	waiting []byte // not given to the file yet
 	writing int    // being given
 	lost    int64  // left out, after what is waiting
+	taken   int64  // by the file, ever
 	closed  bool   // nobody takes anything any more
 }
 
@@ -251,6 +252,10 @@ func (o *outlet) writeAll(text []byte) error {
 	for len(text) > 0 {
 		n, err := o.file.Write(text[:min(len(text), 64<<10)])
 		text = text[n:]
+		o.mu.Lock()
+		o.taken += int64(n)
+		o.changed.Broadcast() // to who flushes
+		o.mu.Unlock()
 		switch {
 		case errors.Is(err, syscall.EAGAIN): // somebody who shares it has made it a file that does not block
 			time.Sleep(10 * time.Millisecond)
@@ -261,22 +266,33 @@ func (o *outlet) writeAll(text []byte) error {
 	return nil
 }
 
-// flush waits until everything is written, for so long at most.
-func (o *outlet) flush(patience time.Duration) {
+// patience is how long a file is waited for.
+type patience struct {
+	stuck time.Duration // for as long as it takes nothing
+	whole time.Duration // in all
+}
+
+// flush waits until everything is written. A slow file, on a busy disk, is waited for longer than one that is stuck.
+func (o *outlet) flush(p patience) {
 	if o == nil {
 		return
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	late := false
-	timer := time.AfterFunc(patience, func() {
+	giveUp := func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		late = true
 		o.changed.Broadcast()
-	})
-	defer timer.Stop()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for !late && len(o.waiting)+o.writing+int(o.lost) > 0 {
-		o.changed.Wait()
+	}
+	defer time.AfterFunc(p.whole, giveUp).Stop()
+	stuck := time.AfterFunc(p.stuck, giveUp)
+	defer stuck.Stop()
+	for taken := o.taken; !late && len(o.waiting)+o.writing+int(o.lost) > 0; o.changed.Wait() {
+		if o.taken > taken {
+			taken = o.taken
+			stuck.Reset(p.stuck)
+		}
 	}
 }

@@ -72,13 +72,13 @@ func TestOutletWithoutReader(t *testing.T) {
 	}
 	node.Close()
 	<-r.ended
-	r.to.flush(time.Hour)
+	r.to.flush(patience{time.Hour, time.Hour})
 	if len(r.to.waiting) > 0 || r.to.lost != 0 {
 		t.Errorf("%d bytes wait, %d are lost", len(r.to.waiting), r.to.lost)
 	}
 }
 
-// TestFlushIsBounded: a file that takes nothing is not waited for.
+// TestFlushIsBounded: a file that takes nothing is not waited for, and a slow one not for ever.
 func TestFlushIsBounded(t *testing.T) {
 	r, node, out := reading(t)
 	defer out.Close()
@@ -86,7 +86,32 @@ func TestFlushIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.said()
-	r.to.flush(10 * time.Millisecond)
+	r.to.flush(patience{10 * time.Millisecond, time.Hour})
+	r.to.flush(patience{time.Hour, 10 * time.Millisecond})
+	node.Close()
+	<-r.ended
+}
+
+// TestFlushWaitsForASlowFile: as long as something is taken it is waited for, however long all of it takes.
+func TestFlushWaitsForASlowFile(t *testing.T) {
+	r, node, out := reading(t)
+	defer out.Close()
+	const size = 1 << 20
+	if _, err := node.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	r.said()
+	go func() {
+		for buf := make([]byte, 64<<10); ; time.Sleep(100 * time.Millisecond) { // 16 pieces
+			if _, err := out.Read(buf); err != nil {
+				return
+			}
+		}
+	}()
+	r.to.flush(patience{time.Second, time.Hour})
+	if r.to.taken != size {
+		t.Errorf("%d bytes of %d were taken", r.to.taken, size)
+	}
 	node.Close()
 	<-r.ended
 }
