@@ -28,6 +28,7 @@ type Status struct {
 	Rehearsed   *Rehearsed   `json:"rehearsed,omitempty"`   // absent unless a rehearsed upgrade waits for its first block
 	Copying     *Copying     `json:"copying,omitempty"`     // absent unless a snapshot is on its way to another disk
 	Downloading *Downloading `json:"downloading,omitempty"` // absent unless a plan's binary is, or could not be
+	Standstill  *Standstill  `json:"standstill,omitempty"`  // absent while blocks come, and when a supervisor does not know why none does
 	Crash       *Crash       `json:"crash,omitempty"`       // the last one; absent when none is known
 	Sidecars    []Sidecar    `json:"sidecars,omitempty"`    // in the order of the list; absent without any, and when no supervisor runs
 	Upgrades    []Upgrade    `json:"upgrades"`              // oldest first
@@ -180,6 +181,30 @@ type Downloading struct {
 	Total   int64     `json:"total,omitempty"` // bytes; 0: not known
 	Since   time.Time `json:"since"`
 	Waiting string    `json:"waiting,omitempty"` // why it failed; it is tried again
+}
+
+// StandstillKind is who has stopped.
+type StandstillKind string
+
+// Kinds of standstills.
+const (
+	StandstillNode       StandstillKind = "the node" // its peers go on
+	StandstillNetwork    StandstillKind = "the network"
+	StandstillAlone      StandstillKind = "no peers"
+	StandstillCatchingUp StandstillKind = "catching up"
+)
+
+// Standstill is why a node that runs has committed no block for long.
+type Standstill struct {
+	Kind    StandstillKind `json:"kind"`
+	Since   time.Time      `json:"since"`             // when its height grew last
+	Height  int64          `json:"height"`            // that it has committed
+	Peers   int            `json:"peers"`             // that have said where they are
+	Beyond  int            `json:"beyond"`            // of them have gone on
+	Highest int64          `json:"highest,omitempty"` // that one of these has committed
+	Voted   float64        `json:"voted,omitempty"`   // the share of the voting power that has voted for a next block, 0 to 1
+	Cause   string         `json:"cause"`             // a sentence
+	Do      string         `json:"do"`                // a sentence
 }
 
 // CrashKind is what a crash most likely was.

@@ -367,6 +367,7 @@ func (s *says) RoundTrip(*http.Request) (*http.Response, error) {
 // FuzzAnswers: whatever a node says, by RPC or gRPC, it is an error or what a node can say, and it is not asked without an end.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(`{"result":{"response":{"last_block_height":"8","value":"CgA="},"block_metas":[{"header":{"height":"30","time":"2026-01-02T03:04:05Z"}}]}}`))
+	f.Add([]byte(standingNetwork))
 	f.Add(nested(1, planMessage("v2", 7, "")))
 	f.Add(bytes.Repeat(nested(1, proposalMessage(5, Voting, softwareUpgrade("v2", 7))), proposalsAtOnce))
 	f.Fuzz(func(t *testing.T, content []byte) {
@@ -393,6 +394,9 @@ func FuzzAnswers(f *testing.F) {
 				}
 				if pace, err := c.Pace(t.Context()); err == nil && (pace.Height <= 0 || pace.Block < 0) {
 					t.Errorf("pace %+v", pace)
+				}
+				if c, err := c.Consensus(t.Context()); err == nil && (c.Height <= 0 || c.Round < 0 || c.Voted < 0 || c.Voted > c.Power) {
+					t.Errorf("consensus %+v", c)
 				}
 			}
 			if s.asked > 2*(2*proposalsAtAll+10) {

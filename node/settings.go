@@ -27,6 +27,7 @@ type Settings struct {
 	HaltHeight    string // halt-height in app.toml; empty or 0: none
 	HaltTime      string // halt-time in app.toml; empty or 0: none
 	StateSync     bool   // statesync.enable
+	NoEmptyBlocks bool   // consensus.create_empty_blocks is false: without a transaction there is no block
 }
 
 // ReadSettings returns the settings of the node that runs with these arguments and environment. A value comes from
@@ -45,7 +46,8 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 			TLSKey  string `toml:"tls_key_file"`
 		} `toml:"rpc"`
 		Consensus struct {
-			WALFile string `toml:"wal_file"`
+			WALFile     string `toml:"wal_file"`
+			EmptyBlocks any    `toml:"create_empty_blocks"`
 		} `toml:"consensus"`
 		StateSync struct {
 			Enable any `toml:"enable"`
@@ -93,6 +95,7 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 		HaltHeight:    value("halt-height", text(app.HaltHeight)),
 		HaltTime:      value("halt-time", text(app.HaltTime)),
 		StateSync:     value("statesync.enable", text(config.StateSync.Enable)) == "true",
+		NoEmptyBlocks: value("consensus.create_empty_blocks", text(config.Consensus.EmptyBlocks)) == "false",
 	}
 }
 

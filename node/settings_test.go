@@ -21,15 +21,19 @@ tls_cert_file = "cert"
 tls_key_file = "key"
 [consensus]
 wal_file = "wal/wal"
+create_empty_blocks = false
 `
 	env := func(key string) string {
 		return map[string]string{
-			"CHAIN_D_RPC_LADDR":              "tcp://127.0.0.1:2",
-			"CHAIN_D_PRIV_VALIDATOR_LADDR":   "unix://env.sock",
-			"CHAIN_D_DB_DIR":                 "/env/db",
-			"CHAIN_D_DB_BACKEND":             "",
-			"CHAIN_D_APP_DB_BACKEND":         "rocksdb",
-			"CHAIN_D_CONSENSUS_WAL_FILE":     "env/wal",
+			"CHAIN_D_RPC_LADDR":            "tcp://127.0.0.1:2",
+			"CHAIN_D_PRIV_VALIDATOR_LADDR": "unix://env.sock",
+			"CHAIN_D_DB_DIR":               "/env/db",
+			"CHAIN_D_DB_BACKEND":           "",
+			"CHAIN_D_APP_DB_BACKEND":       "rocksdb",
+			"CHAIN_D_CONSENSUS_WAL_FILE":   "env/wal",
+
+			"CHAIN_D_CONSENSUS_CREATE_EMPTY_BLOCKS": "true",
+
 			"CHAIN-D_PRIV_VALIDATOR_LADDR":   "not read",
 			"chain_d_priv_validator_laddr":   "not read",
 			"CHAIN_D_RPC_LADDR_AND_SO_FORTH": "not read",
@@ -44,11 +48,12 @@ wal_file = "wal/wal"
 		RPC: "tcp://127.0.0.1:1", TLS: true, SignerAddress: "tcp://0.0.0.0:26659",
 		KeyFile: "@/keys/key.json", StateFile: "/var/state.json",
 		DBDir: "@/db", DBBackend: "pebbledb", AppDBBackend: "pebbledb", WALFile: "@/wal/wal",
+		NoEmptyBlocks: true,
 	}
 	withApp, withEnv, withFlags := file, file, file
 	withApp.AppDBBackend = "goleveldb"
 	withEnv.RPC, withEnv.SignerAddress, withEnv.DBDir = "tcp://127.0.0.1:2", "unix://env.sock", "/env/db"
-	withEnv.AppDBBackend, withEnv.WALFile = "rocksdb", "@/env/wal"
+	withEnv.AppDBBackend, withEnv.WALFile, withEnv.NoEmptyBlocks = "rocksdb", "@/env/wal", false
 	withFlags = withEnv
 	withFlags.RPC, withFlags.SignerAddress, withFlags.DBDir, withFlags.DBBackend = "", "tcp://:3", "@/flag", "badgerdb"
 

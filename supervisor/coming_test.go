@@ -144,6 +144,10 @@ func (silent) Pace(ctx context.Context) (node.Pace, error) {
 	<-ctx.Done()
 	return node.Pace{}, ctx.Err()
 }
+func (silent) Consensus(ctx context.Context) (node.Consensus, error) {
+	<-ctx.Done()
+	return node.Consensus{}, ctx.Err()
+}
 
 // TestAskSilentNode: what was known of the proposals stays, what was known of the plan does not.
 func TestAskSilentNode(t *testing.T) {

@@ -62,6 +62,7 @@ type given struct {
 	PlanAt   watch.Stamp      `json:"plan_at"`
 	Written  bool             `json:"written"`
 	Heard    upgrade.Height   `json:"heard"`
+	HeardAt  time.Time        `json:"heard_at,omitzero"`
 	Failures int              `json:"failures"`
 	Told     bool             `json:"told"` // the manager, that the node runs
 	KeptFor  solstice.Plan    `json:"kept_for"`
@@ -225,7 +226,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		err := s.readOn(os.NewFile(uintptr(g.Files.Stderr), "stderr of the node"))
 		s.warn("what the node says on stderr gets lost", err)
 	}
-	s.planAt, s.written, s.heard, s.failures, s.keptFor = g.PlanAt, g.Written, g.Heard, g.Failures, g.KeptFor
+	s.planAt, s.written, s.heard, s.heardAt, s.failures, s.keptFor = g.PlanAt, g.Written, g.Heard, g.HeardAt, g.Failures, g.KeptFor
 	s.notifier.ready = g.Told
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, facts.Link.Dir)
 	s.warn("the journal can't be written", err)
@@ -246,7 +247,7 @@ func (s *Supervisor) handover() given {
 	v := s.view.Load()
 	return given{
 		Format: handoverFormat, Version: s.Version, Reloads: s.reloads, Home: s.Home.Dir, Node: s.Home.Node, Since: v.Since,
-		Process: *v.Node, PlanAt: s.planAt, Written: s.written, Heard: s.heard, Failures: s.failures, Told: s.notifier.ready, KeptFor: s.keptFor,
+		Process: *v.Node, PlanAt: s.planAt, Written: s.written, Heard: s.heard, HeardAt: s.heardAt, Failures: s.failures, Told: s.notifier.ready, KeptFor: s.keptFor,
 	}
 }
 

@@ -192,6 +192,9 @@ func (s *Supervisor) summary(now time.Time) string {
 	default:
 		parts = append(parts, s.nextPlan(now)...)
 	}
+	if still := s.still.Load(); still != nil && s.work == nil && s.asked == nil && s.heard.Committed <= still.Height {
+		parts = append(parts, fmt.Sprintf("stands still for %s: %s", span(now.Sub(still.Since)), still.Cause))
+	}
 	for _, one := range s.sidecars.Status() {
 		if s.asked == nil && one.Fault != "" {
 			parts = append(parts, fmt.Sprintf("sidecar %s %s: %s", one.Name, one.State, one.Fault))

@@ -31,6 +31,7 @@ func (s *Supervisor) startScout() (stop func()) {
 				return
 			}
 			if s.view.Load().State != "running" {
+				s.still.Store(nil)
 				pause = scoutFirst
 				continue
 			}
@@ -53,7 +54,7 @@ func (s *Supervisor) startScout() (stop func()) {
 				s.wish(*now.Plan)
 			}
 			s.examine(ctx, &ready, now)
-			pause = now.pause()
+			pause = min(now.pause(), s.seeStandstill(ctx, now.Pace))
 			if now.Fault != nil && !noAddress(now.Fault) && time.Since(s.view.Load().Node.Since) < scoutEvery {
 				pause = scoutFirst // its RPC is not up yet
 			}

@@ -18,7 +18,7 @@ type view struct {
 	State   string
 	Node    *solstice.Process
 	Live    upgrade.Live
-	HeardAt time.Time
+	HeardAt time.Time // when its height grew last
 	Waiting string
 	Reloads int
 	Fault   string // of the last reload
@@ -27,7 +27,7 @@ type view struct {
 // publish shows the present state to those who ask.
 func (s *Supervisor) publish() {
 	old := s.view.Load()
-	now := view{Since: old.Since, Node: old.Node, Live: s.live(), Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile]), Reloads: s.reloads, Fault: s.reloadFault}
+	now := view{Since: old.Since, Node: old.Node, Live: s.live(), HeardAt: s.heardAt, Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile]), Reloads: s.reloads, Fault: s.reloadFault}
 	switch {
 	case s.asked != nil:
 		now.State = "stopping"
@@ -69,6 +69,9 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	status.Doing, status.Waiting, status.Copying = s.doing.Load(), v.Waiting, s.copying.Load()
 	status.Downloading, status.Readiness = s.getting.Load(), s.checks.Load()
 	status.Sidecars = s.sidecars.Status()
+	if still := s.still.Load(); still != nil && v.State == "running" && live.Height.Committed <= still.Height {
+		status.Standstill = still
+	}
 	s.addAhead(&status)
 	return status, nil
 }

@@ -35,6 +35,7 @@ type Node interface {
 	Plan(ctx context.Context) (plan solstice.Plan, scheduled bool, err error)
 	Proposals(ctx context.Context) ([]node.Proposal, error)
 	Pace(ctx context.Context) (node.Pace, error)
+	Consensus(ctx context.Context) (node.Consensus, error)
 }
 
 // Supervisor supervises the node of one home. Fill in the exported fields, then call Run once.
@@ -120,7 +121,8 @@ type Supervisor struct {
 	view      atomic.Pointer[view]
 	doing     atomic.Pointer[solstice.Doing]
 	copying   atomic.Pointer[solstice.Copying]
-	ahead     atomic.Pointer[Outlook] // by the scout
+	ahead     atomic.Pointer[Outlook]             // by the scout
+	still     atomic.Pointer[solstice.Standstill] // by the scout
 	getting   atomic.Pointer[solstice.Downloading]
 	checks    atomic.Pointer[solstice.Readiness]
 	sidecars  *sidecar.Group     // nil without any

@@ -105,6 +105,8 @@ func notReady(s solstice.Status) string {
 		return "solstice is " + s.Supervisor.State
 	case s.Height == nil || s.Height.Source != "node":
 		return "the node does not tell its height: it starts, migrates or does not answer"
+	case s.Standstill != nil && s.Standstill.Kind == solstice.StandstillNode:
+		return "the node stands still: " + s.Standstill.Cause
 	}
 	return ""
 }
@@ -142,6 +144,10 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("height", "%d", s.Height.Committed)
 	default:
 		row("height", "%d or more, seen at %s", s.Height.Committed, clock(s.Height.At))
+	}
+	if still := s.Standstill; still != nil {
+		row("standing still", "since %s, for %s: %s", clock(still.Since), time.Since(still.Since).Round(time.Second), still.Cause)
+		row("", "  to do: %s", still.Do)
 	}
 	if s.Doing != nil {
 		row("upgrading", "to %s at height %d: %s for %s", s.Doing.Name, s.Doing.Height, s.Doing.Step, time.Since(s.Doing.Since).Round(time.Millisecond))

@@ -38,12 +38,7 @@ func TestCrash(t *testing.T) {
 
 	other := filepath.Join(t.TempDir(), "other")
 	check(t, os.CopyFS(other, os.DirFS(h.Node.Home)))
-	genesis := filepath.Join(other, "config", "genesis.json")
-	var content map[string]any
-	check(t, json.Unmarshal(read(t, genesis), &content))
-	content["app_state"].(map[string]any)["gov"].(map[string]any)["params"].(map[string]any)["voting_period"] = "171000s"
-	changed, err := json.Marshal(content)
-	check(t, errors.Join(err, os.WriteFile(genesis, changed, 0o644)))
+	changeState(t, other)
 	node := alone(other)
 	check(t, h.Node.WaitHeight(ctx, 2))
 	end(node)
@@ -66,4 +61,15 @@ func TestCrash(t *testing.T) {
 	if status := h.run("status"); !strings.Contains(status, "to do: starting it again does not help") {
 		t.Errorf("status:\n%s", status)
 	}
+}
+
+// changeState has a node begin with another state than its chain, which nobody sees before the second block.
+func changeState(t *testing.T, folder string) {
+	t.Helper()
+	genesis := filepath.Join(folder, "config", "genesis.json")
+	var content map[string]any
+	check(t, json.Unmarshal(read(t, genesis), &content))
+	content["app_state"].(map[string]any)["gov"].(map[string]any)["params"].(map[string]any)["voting_period"] = "171000s"
+	changed, err := json.Marshal(content)
+	check(t, errors.Join(err, os.WriteFile(genesis, changed, 0o644)))
 }

@@ -99,8 +99,14 @@ type Status struct {
 		Snapshot string `json:"snapshot"`
 		Waiting  string `json:"waiting"`
 	} `json:"copying"`
-	Upgrades []Upgrade `json:"upgrades"`
-	Sidecars []Sidecar `json:"sidecars"`
+	Upgrades   []Upgrade `json:"upgrades"`
+	Sidecars   []Sidecar `json:"sidecars"`
+	Standstill *struct {
+		Kind   string  `json:"kind"`
+		Height int64   `json:"height"`
+		Beyond int     `json:"beyond"`
+		Voted  float64 `json:"voted"`
+	} `json:"standstill"`
 }
 
 // Sidecar is one sidecar in the status.

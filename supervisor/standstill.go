@@ -1,0 +1,100 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"solstice"
+	"solstice/node"
+)
+
+const (
+	standstillAfter  = 30 * time.Second // without a block; a chain whose blocks take longer is given more
+	standstillBlocks = 10               // times as long as one of its blocks takes
+	standstillEvery  = 10 * time.Second // how often it is looked at again
+)
+
+// seeStandstill finds out why a running node gets no further: a consensus that has failed does not end the process, and stderr may be
+// silent about it. It says how soon it is to be asked again.
+func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again time.Duration) {
+	v := s.view.Load()
+	if !v.Live.Height.Known || v.Waiting != "" { // else a halt for a plan that waits, which is told already
+		s.tellStandstill(nil)
+		return scoutEvery
+	}
+	if left := max(standstillAfter, standstillBlocks*pace.Block) - time.Since(v.HeardAt); left > 0 {
+		s.tellStandstill(nil)
+		return max(left, scoutFirst)
+	}
+	ctx, cancel := context.WithTimeout(ctx, chainLimit)
+	defer cancel()
+	consensus, err := s.Node.Consensus(ctx)
+	if err != nil {
+		s.tellStandstill(nil) // nothing is known
+		return scoutEvery
+	}
+	still := standstill(consensus, v.Live.Height.Committed, s.Settings.NoEmptyBlocks)
+	if still != nil {
+		still.Since = v.HeardAt
+	}
+	s.tellStandstill(still)
+	return standstillEvery
+}
+
+// standstill is why a node gets no further that has committed a height. Nil: it does not, or it is as it should be.
+func standstill(c node.Consensus, committed int64, noEmptyBlocks bool) *solstice.Standstill {
+	still := &solstice.Standstill{Height: committed, Peers: len(c.Peers)}
+	for _, height := range c.Peers {
+		if height > c.Height {
+			still.Beyond++
+			still.Highest = max(still.Highest, height-1)
+		}
+	}
+	switch {
+	case c.Height > committed+1:
+		return nil // it has gone on meanwhile
+	case len(c.Peers) == 0:
+		still.Kind = solstice.StandstillAlone
+		still.Cause = "it has no peers"
+		still.Do = "look at this machine's network, and at persistent_peers and seeds in config.toml"
+	case c.CatchingUp:
+		still.Kind = solstice.StandstillCatchingUp
+		still.Cause = fmt.Sprintf("it catches up with its chain, and gets no blocks from its peers (%d)", len(c.Peers))
+		still.Do = "look whether they still have the blocks that it needs; else it wants other peers, or a later snapshot of the chain"
+	case still.Beyond > 0:
+		still.Kind = solstice.StandstillNode
+		still.Cause = fmt.Sprintf("%d of its %d peers have gone on, up to height %d, and it has stopped by itself: mostly its state or its binary is another than theirs (AppHash)",
+			still.Beyond, len(c.Peers), still.Highest)
+		still.Do = "look for CONSENSUS FAILURE in its log, and compare its binary with what the others run: solstice run version. A restart seldom helps"
+	case noEmptyBlocks:
+		return nil // it waits for a transaction
+	default:
+		still.Kind = solstice.StandstillNetwork
+		still.Cause = fmt.Sprintf("none of its peers (%d) has gone on: the network stands still", len(c.Peers))
+		if c.Power > 0 {
+			still.Voted = float64(c.Voted) / float64(c.Power)
+			still.Cause += fmt.Sprintf("; in round %d, %.1f %% of the voting power has voted, and a block needs more than 66.7 %%", c.Round, 100*still.Voted)
+		}
+		still.Do = "wait for the other validators; don't restart, roll back or skip on your own"
+	}
+	return still
+}
+
+// tellStandstill says what is new.
+func (s *Supervisor) tellStandstill(now *solstice.Standstill) {
+	before := s.still.Swap(now)
+	switch {
+	case now == nil && before != nil:
+		s.Log.Info("the node stands still no more", "height", s.view.Load().Live.Height.Committed)
+	case now == nil || before != nil && before.Kind == now.Kind:
+	case now.Kind == solstice.StandstillNetwork:
+		s.Log.Info("the network stands still", standstillValues(now)...)
+	default:
+		s.Log.Warn("the node stands still", standstillValues(now)...)
+	}
+}
+
+func standstillValues(still *solstice.Standstill) []any {
+	return []any{"height", still.Height, "for", time.Since(still.Since).Round(time.Second), "cause", still.Cause, "hint", still.Do}
+}
