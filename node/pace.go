@@ -17,6 +17,7 @@ type Pace struct {
 	Time   time.Time     // of that block
 	Block  time.Duration // the mean time between two blocks; 0 if the chain has made only one
 	Spread time.Duration // the standard deviation of the last ones
+	Usual  time.Duration // the median of the last ones, which a halt among them does not change; 0: not known
 	Blocks int64         // how many were counted for the mean
 }
 
@@ -96,16 +97,18 @@ func paceOf(headers []header) Pace {
 	p.Blocks = last.height - first.height
 	p.Block = last.time.Sub(first.time) / time.Duration(p.Blocks)
 	var sum float64
-	var n int
+	var took []time.Duration
 	for i := 1; i < len(headers); i++ {
 		if headers[i].height == headers[i-1].height+1 {
-			off := float64(headers[i].time.Sub(headers[i-1].time) - p.Block)
-			sum += off * off
-			n++
+			block := headers[i].time.Sub(headers[i-1].time)
+			took = append(took, block)
+			sum += float64(block-p.Block) * float64(block-p.Block)
 		}
 	}
-	if n > 0 {
+	if n := len(took); n > 0 {
 		p.Spread = time.Duration(math.Sqrt(sum / float64(n)))
+		slices.Sort(took)
+		p.Usual = took[n/2]
 	}
 	return p
 }

@@ -348,6 +348,10 @@ func TestPace(t *testing.T) {
 			t.Errorf("%s: a time without a pace", name)
 		}
 	}
+	halted := paceOf([]header{{5, start}, {6, start.Add(2 * time.Second)}, {7, start.Add(time.Hour)}, {8, start.Add(time.Hour + 3*time.Second)}})
+	if halted.Usual != 3*time.Second || halted.Block < 10*time.Minute {
+		t.Errorf("after a halt: %+v", halted)
+	}
 	if _, _, ok := (Pace{Height: 1, Block: time.Hour}).At(1 << 62); ok {
 		t.Error("a time beyond all times")
 	}

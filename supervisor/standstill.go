@@ -23,7 +23,7 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 		s.tellStandstill(nil)
 		return scoutEvery
 	}
-	if left := max(standstillAfter, standstillBlocks*pace.Block) - time.Since(v.HeardAt); left > 0 {
+	if left := max(standstillAfter, standstillBlocks*pace.Usual) - time.Since(v.HeardAt); left > 0 {
 		s.tellStandstill(nil)
 		return max(left, scoutFirst)
 	}
