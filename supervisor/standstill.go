@@ -19,7 +19,11 @@ const (
 // silent about it. It says how soon it is to be asked again.
 func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again time.Duration) {
 	v := s.view.Load()
-	if !v.Live.Height.Known || v.Waiting != "" { // else a halt for a plan that waits, which is told already
+	height := v.Live.Height
+	switch {
+	case !height.Known,
+		height.Committed == 0 && s.Settings.StateSync, // it fetches a state, which takes its time
+		v.Waiting != "": // the halt for a plan that waits is told already
 		s.tellStandstill(nil)
 		return scoutEvery
 	}
@@ -34,7 +38,7 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 		s.tellStandstill(nil) // nothing is known
 		return scoutEvery
 	}
-	still := standstill(consensus, v.Live.Height.Committed, s.Settings.NoEmptyBlocks)
+	still := standstill(consensus, height.Committed, s.Settings.NoEmptyBlocks)
 	if still != nil {
 		still.Since = v.HeardAt
 	}
@@ -64,7 +68,7 @@ func standstill(c node.Consensus, committed int64, noEmptyBlocks bool) *solstice
 		still.Do = "look whether they still have the blocks that it needs; else it wants other peers, or a later snapshot of the chain"
 	case still.Beyond > 0:
 		still.Kind = solstice.StandstillNode
-		still.Cause = fmt.Sprintf("%d of its %d peers have gone on, up to height %d, and it has stopped by itself: mostly its state or its binary is another than theirs (AppHash)",
+		still.Cause = fmt.Sprintf("%d of its %d peers have gone on, up to height %d: it works on a block that takes long, or its consensus has failed, mostly because its state or its binary is another than theirs (AppHash)",
 			still.Beyond, len(c.Peers), still.Highest)
 		still.Do = "look for CONSENSUS FAILURE in its log, and compare its binary with what the others run: solstice run version. A restart seldom helps"
 	case noEmptyBlocks:

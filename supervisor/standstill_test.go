@@ -22,7 +22,7 @@ func TestStandstill(t *testing.T) {
 		{"no-peers", node.Consensus{Height: 100}, false, solstice.StandstillAlone, "no peers"},
 		{"syncs-alone", node.Consensus{Height: 1, CatchingUp: true}, false, solstice.StandstillAlone, "no peers"},
 		{"syncs", node.Consensus{Height: 1, Peers: []int64{500, 501}, CatchingUp: true}, false, solstice.StandstillCatchingUp, "gets no blocks from its peers (2)"},
-		{"one-is-beyond", node.Consensus{Height: 100, Peers: []int64{100, 90, 101}}, false, solstice.StandstillNode, "1 of its 3 peers have gone on, up to height 100, and it has stopped by itself"},
+		{"one-is-beyond", node.Consensus{Height: 100, Peers: []int64{100, 90, 101}}, false, solstice.StandstillNode, "1 of its 3 peers have gone on, up to height 100: it works on"},
 		{"all-are-beyond", node.Consensus{Height: 100, Peers: []int64{140, 141}}, true, solstice.StandstillNode, "2 of its 2 peers have gone on, up to height 140"},
 		{"none-is-beyond", node.Consensus{Height: 100, Peers: []int64{100, 90}, Round: 7, Voted: 601, Power: 1000}, false, solstice.StandstillNetwork, "none of its peers (2) has gone on: the network stands still; in round 7, 60.1 % of the voting power has voted"},
 		{"power-not-known", node.Consensus{Height: 100, Peers: []int64{100}}, false, solstice.StandstillNetwork, "none of its peers (1) has gone on: the network stands still"},

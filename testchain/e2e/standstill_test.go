@@ -50,7 +50,7 @@ func TestStandstill(t *testing.T) {
 	if still := stands(0, "the network").Standstill; still.Height < 4 || still.Voted < 0.25 || still.Voted > 0.5 {
 		t.Errorf("standstill of the network: %+v", still)
 	}
-	for i, want := range map[int]string{0: "the network stands still; in round ", 3: "mostly its state or its binary is another than theirs (AppHash)"} {
+	for i, want := range map[int]string{0: "the network stands still; in round ", 3: "mostly because its state or its binary is another than theirs (AppHash)"} {
 		if status := nodes[i].run("status"); !strings.Contains(status, want) || !strings.Contains(status, "to do: ") {
 			t.Errorf("status without %q:\n%s", want, status)
 		}
