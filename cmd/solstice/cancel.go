@@ -225,12 +225,12 @@ func chainsError(home solstice.Home, p solstice.Coming) error {
 		}
 	case p.Stage == solstice.StageDue:
 		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("plan %s is the chain's and due: solstice can't cancel it", nameOf(p)),
+			Reason: fmt.Sprintf("plan %s is due, and the chain's, which solstice can't cancel", nameOf(p)),
 			Hint:   "if the network skips it, with solstice stopped: solstice rollback --skip",
 		}
 	}
 	return &solstice.RefusedError{
-		Reason: fmt.Sprintf("plan %s is the chain's: solstice can't cancel it", nameOf(p)),
+		Reason: fmt.Sprintf("plan %s is the chain's, which solstice can't cancel", nameOf(p)),
 		Hint: "the chain can, by a proposal to cancel it, which solstice plan shows then\n" +
 			fmt.Sprintf("if the network skips it: solstice run start --unsafe-skip-upgrades %d", p.Height),
 	}
