@@ -14,6 +14,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/supervisor"
 	"solstice/upgrade"
 )
 
@@ -86,11 +87,8 @@ func (c *Config) cancel(cmd *cobra.Command, name string, height int64) error {
 	for _, p := range plans {
 		fmt.Fprintln(out, "Still planned:", p.Plan)
 	}
-	letGo(cmd.Context(), home, plan)
-	for _, p := range c.chainsPlans(cmd.Context(), home, plan.Name) {
-		if !slices.ContainsFunc(plans, func(own upgrade.ManualPlan) bool { return own.Is(solstice.Plan{Name: p.Name, Height: p.Height}) }) {
-			fmt.Fprintf(out, "Not yours, so it stays: %s (%s); its binary has the same place\n", nameOf(p), describeStage(p))
-		}
+	for _, p := range chainsPlans(letGo(cmd.Context(), home, plan), plan.Name) {
+		fmt.Fprintf(out, "Not yours, so it stays: %s (%s); its binary has the same place\n", nameOf(p), describeStage(p))
 	}
 	return nil
 }
@@ -129,37 +127,47 @@ func findPlan(plans []upgrade.ManualPlan, name string, height int64) (solstice.P
 	return found[0], nil
 }
 
-// letGo waits until a running supervisor does not wait any more for what the plan needs. It could not begin the plan's upgrade
-// from the moment on at which the list was without it.
-func letGo(ctx context.Context, home solstice.Home, plan solstice.Plan) {
+// letGo waits until a running supervisor does not wait any more for what the plan needs, and returns what is known then. The supervisor
+// could not begin the plan's upgrade from the moment on at which the list was without it.
+func letGo(ctx context.Context, home solstice.Home, plan solstice.Plan) solstice.Status {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	for {
 		status, err := api.Status(ctx, home.Socket())
-		if err != nil || !strings.Contains(status.Waiting, plan.String()) {
-			return
+		if err != nil {
+			status, _ = supervisor.Describe(home, ownVersion(), upgrade.Live{}, "record") // as far as it goes: the plan is off the list
+			supervisor.Outlook{}.AddTo(&status, home)
+			return status
+		}
+		if !strings.Contains(status.Waiting, plan.String()) {
+			return status
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// chainsPlans is what the chain, or the plan file, has ahead under a name.
-func (c *Config) chainsPlans(ctx context.Context, home solstice.Home, name string) (plans []solstice.Coming) {
-	status, _, _ := c.lookAhead(ctx) // as far as it answers
-	coming := status.Coming
-	if status.Supervisor == nil {
-		if disk := lookAtStopped(home).Disk; disk != nil && disk.Upgrades.Err == nil && disk.Upgrades.Scheduled != nil {
-			p := disk.Upgrades.Scheduled
-			coming = append([]solstice.Coming{{Name: p.Name, Height: p.Height, Stage: solstice.StageScheduled}}, coming...)
-		}
-	}
-	for _, p := range coming {
-		same := func(other solstice.Coming) bool { return other.Height == p.Height }
-		if strings.EqualFold(p.Name, name) && !p.Cancels && p.Stage != solstice.StageOperator && !slices.ContainsFunc(plans, same) {
+// chainsPlans is what of the plans ahead has a name and is not the operator's.
+func chainsPlans(status solstice.Status, name string) (plans []solstice.Coming) {
+	for _, p := range status.Coming {
+		own := func(other solstice.Pending) bool { return other.Height == p.Height && other.Name == p.Name && other.Origin == "operator" }
+		if strings.EqualFold(p.Name, name) && !p.Cancels && p.Stage != solstice.StageOperator && !slices.ContainsFunc(status.Pending, own) {
 			plans = append(plans, p)
 		}
 	}
 	return plans
+}
+
+// lookAtChain is the status with all that the chain says, or that the databases of its stopped node do.
+func (c *Config) lookAtChain(ctx context.Context, home solstice.Home) solstice.Status {
+	status, _, _ := c.lookAhead(ctx) // as far as it answers
+	if status.Supervisor != nil {
+		return status
+	}
+	if disk := lookAtStopped(home).Disk; disk != nil && disk.Upgrades.Err == nil && disk.Upgrades.Scheduled != nil {
+		p := disk.Upgrades.Scheduled
+		status.Coming = append([]solstice.Coming{{Name: p.Name, Height: p.Height, Stage: solstice.StageScheduled}}, status.Coming...)
+	}
+	return status
 }
 
 // notListed refuses a name that is not on the operator's list, and says what it is, if it is anything.
@@ -172,8 +180,8 @@ func (c *Config) notListed(ctx context.Context, home solstice.Home, name string,
 	if begun, ok := facts.Journal.Begun(); ok && is(begun.Plan) {
 		return upgrade.BegunError(begun.Plan)
 	}
-	for _, p := range c.chainsPlans(ctx, home, name) {
-		return chainsError(home, p)
+	if coming := chainsPlans(c.lookAtChain(ctx, home), name); len(coming) > 0 {
+		return chainsError(home, coming[0])
 	}
 	if batch, err := upgrade.ReadBatch(home); err == nil {
 		if i := slices.IndexFunc(batch, is); i >= 0 {
