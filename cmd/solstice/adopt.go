@@ -210,6 +210,9 @@ func findProgram(s *unit.Service) (word int, err error) {
 	if len(s.Commands) != 1 {
 		return 0, refuseUnit(s, fmt.Sprintf("it has %s", count(len(s.Commands), "command")))
 	}
+	if strings.Contains(s.Commands[0].Prefixes(), "@") && strings.Contains(s.Commands[0].Line, "cosmovisor") {
+		return 0, refuseUnit(s, "after the @ its program is called by another name: "+s.Commands[0].Line)
+	}
 	words := s.Commands[0].Words()
 	for i, text := range words[:max(len(words)-1, 0)] {
 		if next := words[i+1]; strings.HasPrefix(filepath.Base(text), "cosmovisor") && (next == "run" || strings.HasPrefix(next, "-")) {
