@@ -98,9 +98,9 @@ func DropManual(home solstice.Home, drop []solstice.Plan) error {
 }
 
 // CancelManual takes a plan off the operator's list, unless its upgrade was begun: from then on it has to be gone through, or taken back.
-// The error is fs.ErrNotExist if the list does not have it.
-func CancelManual(home solstice.Home, cancel solstice.Plan) error {
-	return ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+// It returns what is left. The error is fs.ErrNotExist if the list does not have the plan.
+func CancelManual(home solstice.Home, cancel solstice.Plan) (left []ManualPlan, err error) {
+	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		at := slices.IndexFunc(plans, func(p ManualPlan) bool { return p.Is(cancel) })
 		if at < 0 {
 			return nil, fs.ErrNotExist
@@ -115,8 +115,10 @@ func CancelManual(home solstice.Home, cancel solstice.Plan) error {
 		if slices.ContainsFunc(journal.Switches(), func(s Switched) bool { return s.Is(cancel) }) {
 			return nil, DoneError(cancel)
 		}
-		return slices.Delete(plans, at, at+1), nil
+		left = slices.Delete(plans, at, at+1)
+		return left, nil
 	})
+	return left, err
 }
 
 // BegunError refuses to cancel a plan whose upgrade was begun.

@@ -31,40 +31,44 @@ func TestCancel(t *testing.T) {
 		must(t, err)
 		return len(plans)
 	}
+	cancel := func(u *Upgrade, p solstice.Plan) error {
+		_, err := CancelManual(u.Home, p)
+		return err
+	}
 	t.Run("before-it-is-begun", func(t *testing.T) {
 		u := planned(t)
-		must(t, CancelManual(u.Home, v("v2", 100)))
+		must(t, cancel(u, v("v2", 100)))
 		if err := u.Begin(); !errors.Is(err, ErrCancelled) {
 			t.Errorf("Begin: %v", err)
 		}
 		if journal, err := OpenJournal(u.Home).Read(); err != nil || len(journal) > 0 || list(t, u) != 1 {
 			t.Errorf("the journal has %v, %v, and %d plans are left", journal, err, list(t, u))
 		}
-		if err := CancelManual(u.Home, v("v2", 100)); !errors.Is(err, fs.ErrNotExist) {
+		if err := cancel(u, v("v2", 100)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("once more: %v", err)
 		}
 	})
 	t.Run("after-it-is-begun", func(t *testing.T) {
 		u := planned(t)
 		must(t, u.Begin())
-		refused(t, CancelManual(u.Home, u.Plan))
+		refused(t, cancel(u, u.Plan))
 		must(t, u.Begin()) // it goes on after a crash
 		must(t, u.Run(t.Context()))
-		refused(t, CancelManual(u.Home, u.Plan))
+		refused(t, cancel(u, u.Plan))
 		if got := list(t, u); got != 2 {
 			t.Errorf("%d plans are left, want 2", got)
 		}
-		must(t, CancelManual(u.Home, v("v3", 200)))
+		must(t, cancel(u, v("v3", 200)))
 	})
 	t.Run("at-another-height", func(t *testing.T) {
 		u := planned(t)
-		if err := CancelManual(u.Home, v("v2", 101)); !errors.Is(err, fs.ErrNotExist) {
+		if err := cancel(u, v("v2", 101)); !errors.Is(err, fs.ErrNotExist) {
 			t.Error(err)
 		}
 	})
 	t.Run("the-plan-file-has-it", func(t *testing.T) { // from an upgrade to it that was taken back
 		u := planned(t)
-		must(t, CancelManual(u.Home, u.Plan))
+		must(t, cancel(u, u.Plan))
 		must(t, os.WriteFile(u.Home.PlanFile(), u.Plan.File(), 0o600))
 		must(t, u.Begin())
 	})

@@ -66,31 +66,28 @@ func (c *Config) cancel(cmd *cobra.Command, name string, height int64) error {
 	}
 	plan, err := findPlan(plans, name, height)
 	if err == nil {
-		err = upgrade.CancelManual(home, plan)
+		plans, err = upgrade.CancelManual(home, plan)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return c.notListed(cmd.Context(), home, name, plans)
+		return c.notListed(cmd.Context(), home, name)
 	}
 	if err != nil {
 		return err
 	}
-	out := cmd.OutOrStdout()
-	fmt.Fprintln(out, "Cancelled:", plan)
+	lines := []string{"Cancelled: " + plan.String()}
 	if binary := home.Binary(home.UpgradeDir(plan.Name)); exists(binary) {
-		fmt.Fprintln(out, "The binary stays:", binary)
+		lines = append(lines, "The binary stays: "+binary)
 	} else {
-		fmt.Fprintln(out, "There is no binary for it:", binary)
-	}
-	if plans, err = upgrade.ReadManual(home); err != nil {
-		return err
+		lines = append(lines, "There is no binary for it: "+binary)
 	}
 	for _, p := range plans {
-		fmt.Fprintln(out, "Still planned:", p.Plan)
+		lines = append(lines, "Still planned: "+p.String())
 	}
 	for _, p := range chainsPlans(letGo(cmd.Context(), home, plan), plan.Name) {
-		fmt.Fprintf(out, "Not yours, so it stays: %s (%s); its binary has the same place\n", nameOf(p), describeStage(p))
+		lines = append(lines, fmt.Sprintf("Not yours, so it stays: %s (%s); its binary has the same place", nameOf(p), describeStage(p)))
 	}
-	return nil
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(lines, "\n"))
+	return err
 }
 
 func exists(path string) bool {
@@ -139,7 +136,7 @@ func letGo(ctx context.Context, home solstice.Home, plan solstice.Plan) solstice
 			supervisor.Outlook{}.AddTo(&status, home)
 			return status
 		}
-		if !strings.Contains(status.Waiting, plan.String()) {
+		if !strings.Contains(status.Waiting, plan.String()) && !strings.Contains(status.Waiting, fmt.Sprintf("upgrade %q", plan.Name)) {
 			return status
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -149,7 +146,9 @@ func letGo(ctx context.Context, home solstice.Home, plan solstice.Plan) solstice
 // chainsPlans is what of the plans ahead has a name and is not the operator's.
 func chainsPlans(status solstice.Status, name string) (plans []solstice.Coming) {
 	for _, p := range status.Coming {
-		own := func(other solstice.Pending) bool { return other.Height == p.Height && other.Name == p.Name && other.Origin == "operator" }
+		own := func(other solstice.Pending) bool {
+			return other.Height == p.Height && other.Name == p.Name && other.Origin == "operator"
+		}
 		if strings.EqualFold(p.Name, name) && !p.Cancels && p.Stage != solstice.StageOperator && !slices.ContainsFunc(status.Pending, own) {
 			plans = append(plans, p)
 		}
@@ -171,7 +170,7 @@ func (c *Config) lookAtChain(ctx context.Context, home solstice.Home) solstice.S
 }
 
 // notListed refuses a name that is not on the operator's list, and says what it is, if it is anything.
-func (c *Config) notListed(ctx context.Context, home solstice.Home, name string, plans []upgrade.ManualPlan) error {
+func (c *Config) notListed(ctx context.Context, home solstice.Home, name string) error {
 	facts, err := upgrade.Gather(home, upgrade.Live{})
 	if err != nil {
 		return err
@@ -205,12 +204,12 @@ func (c *Config) notListed(ctx context.Context, home solstice.Home, name string,
 		}
 	}
 	refused := &solstice.RefusedError{Reason: fmt.Sprintf("you have planned no upgrade %q", name), Hint: "you have planned none with a height; what is ahead: solstice plan"}
-	if len(plans) > 0 {
-		refused.Hint = "these are planned:"
-		for _, p := range plans {
-			refused.Hint += " " + p.String() + ","
-		}
-		refused.Hint = strings.TrimSuffix(refused.Hint, ",")
+	var planned []string
+	for _, p := range facts.Manual {
+		planned = append(planned, p.String())
+	}
+	if planned != nil {
+		refused.Hint = "these are planned: " + strings.Join(planned, ", ")
 	}
 	if dir := home.UpgradeDir(name); exists(home.Binary(dir)) {
 		refused.Hint += fmt.Sprintf("\nthe binary in %s has no plan: nobody switches to it before one of that name is due", dir)
