@@ -192,10 +192,11 @@ func (c *Config) notListed(ctx context.Context, home solstice.Home, name string)
 	}
 	for _, s := range slices.Backward(facts.Skipped) {
 		if is(s.Plan) {
-			return &solstice.RefusedError{
-				Reason: fmt.Sprintf("plan %s is skipped: it is not carried out anyway", s.Plan),
-				Hint:   "to carry it out after all, with solstice stopped: solstice rollback --binary PATH",
+			hint := "to carry it out after all, with solstice stopped: solstice rollback --binary PATH"
+			if s.Manual {
+				hint = "to carry it out after all, plan it at another height: solstice add-upgrade " + s.Name + " PATH --force --upgrade-height HEIGHT"
 			}
+			return &solstice.RefusedError{Reason: fmt.Sprintf("plan %s is skipped: it is not carried out anyway", s.Plan), Hint: hint}
 		}
 	}
 	for _, s := range slices.Backward(facts.History) {
