@@ -268,6 +268,25 @@ var scenarios = []*scenario{
 		want:  toV2,
 	},
 	{
+		name:   "cancel-upgrade",
+		script: testnode.Script{BlockTime: time.Millisecond, Database: true, StopAt: 5},
+		prepare: func(h *home) {
+			h.runToEnd(0)
+			h.output("add-upgrade", "v2", nodedBinary, "--upgrade-height", "10")
+			h.output("add-upgrade", "v3", nodedBinary, "--upgrade-height", "1000000")
+			h.script(testnode.Script{BlockTime: blockTime, Database: true})
+		},
+		args:  func(*home) []string { return []string{"cancel-upgrade", "v2"} },
+		again: func(h *home) { _ = h.end(h.start("cancel-upgrade", "v2")) }, // refused, where it was cut off after the last word
+		left: func(h *home) {
+			h.checkWhole()
+			if planned, err := upgrade.ReadManual(h.paths()); err != nil || len(planned) == 0 || planned[len(planned)-1].Name != "v3" {
+				h.Errorf("planned are %v, %v", planned, err)
+			}
+		},
+		want: ending{binary: "genesis", pending: []string{"v3"}},
+	},
+	{
 		name: "add-upgrade-force",
 		prepare: func(h *home) {
 			content, err := os.ReadFile(nodedBinary)

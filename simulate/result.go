@@ -217,7 +217,7 @@ var usual = []string{
 	"Stopping peer for error", "Error reconnecting to peer", "dialing failed", "Error dialing peer", "UPGRADE ", "CONSENSUS FAILURE!!!", "Error on broadcastTxCommit",
 	"Error adding vote", "Connection failed @", "failed to process message", "error in proxyAppConn.FinalizeBlock", "Failed to prune", "Couldn't connect to any seeds", "not caching",
 	// A node that is told to end.
-	"Stopped accept routine", "Error serving server", "leveldb: closed", "Error stopping pool",
+	"Stopped accept routine", "Error serving server", "leveldb: closed", "Error stopping pool", "Won't start a peer - switch is not running",
 }
 
 // plain is a line of a log without its colours: the SDK writes them into files, too.

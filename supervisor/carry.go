@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +25,10 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 			s.doing.Store(&solstice.Doing{Name: d.Plan.Name, Height: d.Plan.Height, Step: step, Since: time.Now()})
 		},
 	}
-	if err := u.Begin(); err != nil {
+	if err := u.Begin(); errors.Is(err, upgrade.ErrCancelled) {
+		s.lookAgainIn(0) // and find it gone
+		return false, 0, nil
+	} else if err != nil {
 		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}
 	s.watched, s.unseen = nil, false // from here on the journal speaks of this upgrade, and after it there is no need to look

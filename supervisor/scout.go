@@ -175,4 +175,8 @@ func (s *Supervisor) addAhead(status *solstice.Status) {
 		o = *last
 	}
 	o.AddTo(status, s.Home)
+	r := status.Readiness
+	if r != nil && !slices.ContainsFunc(status.Coming, func(c solstice.Coming) bool { return c.Name == r.Plan && c.Height == r.Height }) {
+		status.Readiness = nil // the plan is cancelled, or behind us, and the scout has not looked since
+	}
 }

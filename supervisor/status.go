@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"solstice"
@@ -102,7 +103,8 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	}
 	pending := d.Pending
 	if d.Action == upgrade.CarryOut || d.Action == upgrade.Wait {
-		pending = append([]upgrade.Candidate{{Plan: d.Plan, Dir: d.Dir}}, pending...)
+		own := slices.ContainsFunc(facts.Manual, func(c upgrade.Candidate) bool { return c.Is(d.Plan) })
+		pending = append([]upgrade.Candidate{{Plan: d.Plan, Dir: d.Dir, Manual: own}}, pending...)
 	}
 	usable := func(b solstice.Binary) solstice.Binary {
 		b.Fault = cmp.Or(b.Fault, facts.Faults[b.Dir])

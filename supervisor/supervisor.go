@@ -105,6 +105,7 @@ type Supervisor struct {
 	probe                func(dir string) // asks the binary there, beside the loop
 	keeper               *keeper
 	pending              []upgrade.Candidate // plans that were known and not due when it was decided last
+	listed               []solstice.Plan     // plans that the operator had on the list then
 	known                upgrade.Height      // then, by whatever tells it
 	notifier             notifier
 	keeping              bool          // work is a snapshot before a launch, and no upgrade
@@ -414,6 +415,7 @@ func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 
 // tend keeps the operator's list: what is done or has passed goes, what is seen ahead is marked.
 func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
+	s.tellCancelled(d, facts)
 	var err error
 	if len(d.Drop) > 0 {
 		err = upgrade.DropManual(s.Home, d.Drop)
@@ -436,6 +438,22 @@ func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 	}
 	for _, p := range d.Passed { // so that it is known when the flag is gone
 		s.warn("the journal can't be written", upgrade.OpenJournal(s.Home).Skip(time.Now(), upgrade.Skipped{Plan: p}))
+	}
+}
+
+// tellCancelled says which plans the operator has taken off the list since it was decided last.
+func (s *Supervisor) tellCancelled(d upgrade.Decision, facts upgrade.Gathered) {
+	before := s.listed
+	s.listed = nil
+	for _, c := range facts.Manual {
+		if !slices.ContainsFunc(d.Drop, c.Is) {
+			s.listed = append(s.listed, c.Plan)
+		}
+	}
+	for _, p := range before {
+		if !slices.ContainsFunc(s.listed, p.Is) && !slices.ContainsFunc(d.Drop, p.Is) && !slices.ContainsFunc(facts.Applied, p.Is) {
+			s.Log.Info("plan taken off the operator's list", "plan", p.Name, "height", p.Height)
+		}
 	}
 }
 

@@ -46,6 +46,20 @@ func (c Command) Replace(word int, program string) string {
 	return c.Line[:w.from] + Quote(program) + c.Line[w.to:]
 }
 
+// Prefixes is what stands before the program and is none of its name.
+func (c Command) Prefixes() string {
+	if len(c.words) == 0 {
+		return ""
+	}
+	return c.Line[:c.words[0].from]
+}
+
+// Before is what stands before a word: the prefixes, but for the dash that lets a failure pass for a success, and the words of what it is
+// started through, such as env.
+func (c Command) Before(word int) string {
+	return strings.ReplaceAll(c.Prefixes(), "-", "") + c.Line[c.words[0].from:c.words[word].from]
+}
+
 // Quote writes a word so that systemd reads it as it is.
 func Quote(text string) string {
 	text = strings.NewReplacer("%", "%%", "$", "$$").Replace(text)

@@ -24,6 +24,7 @@ type Service struct {
 	Path     string // of the unit file
 	DropIns  []string
 	Commands []Command         // ExecStart
+	Reloads  []string          // ExecReload, as it is written
 	Env      map[string]string // Environment= and EnvironmentFile=, with %, but not what systemd adds
 	User     string            // empty: root
 
@@ -157,6 +158,12 @@ func (s *Service) set(key, value string) (err error) {
 		command, err := parseCommand(value)
 		s.Commands = append(s.Commands, command)
 		return err
+	case "ExecReload":
+		if value == "" {
+			s.Reloads = nil
+			return nil
+		}
+		s.Reloads = append(s.Reloads, value)
 	case "Environment":
 		if value == "" {
 			clear(s.Env)

@@ -118,6 +118,48 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestBefore: what a command is started through is there for another one, too; a failure of that is told.
+func TestBefore(t *testing.T) {
+	for _, tt := range []struct {
+		line string
+		word int
+		want string
+	}{
+		{"/bin/cosmovisor run start", 0, ""},
+		{"-/bin/cosmovisor run start", 0, ""},
+		{`-+"/my bin/cosmovisor" run start`, 0, "+"},
+		{`/usr/bin/env "A=b c"  cosmovisor run start`, 2, `/usr/bin/env "A=b c"  `},
+		{"!!-/usr/bin/env -i A=b cosmovisor run start", 3, "!!/usr/bin/env -i A=b "},
+	} {
+		c, err := parseCommand(tt.line)
+		if got := c.Before(tt.word); err != nil || got != tt.want {
+			t.Errorf("%s: Before = %q, %v, want %q", tt.line, got, err, tt.want)
+		}
+	}
+}
+
+// TestReloads: of the unit and its drop-ins, those that are not taken back.
+func TestReloads(t *testing.T) {
+	for _, tt := range []struct {
+		name, unit, dropIn string
+		want               []string
+	}{
+		{"none", "ExecStart=/x", "", nil},
+		{"in-the-unit", "ExecReload=/bin/kill -HUP $MAINPID", "", []string{"/bin/kill -HUP $MAINPID"}},
+		{"in-a-drop-in", "ExecStart=/x", "ExecReload=/a\nExecReload=/b", []string{"/a", "/b"}},
+		{"taken-back", "ExecReload=/a", "ExecReload=", nil},
+		{"not-readable", "ExecReload=/a \"", "", []string{`/a "`}}, // which is none of our concern
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := place(t, map[string]string{"g.service": "[Service]\n" + tt.unit + "\n", "g.service.d/1.conf": "[Service]\n" + tt.dropIn + "\n"})
+			s, err := Load("g", []string{root}, nil)
+			if err != nil || !slices.Equal(s.Reloads, tt.want) {
+				t.Errorf("%q, %v, want %q", s.Reloads, err, tt.want)
+			}
+		})
+	}
+}
+
 // TestExpand: words as the program gets them.
 func TestExpand(t *testing.T) {
 	s := &Service{Name: "g@a.service", Env: map[string]string{"HOME_DIR": "/srv/a b", "FLAGS": "--x  1"}}

@@ -118,10 +118,10 @@ func Decide(f Facts) Decision {
 	case due != nil && f.Faults[due.Dir] != "":
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = f.Faults[due.Dir]
-		d.Hint = f.placeHint(due.Dir, due.Name)
+		d.Hint = f.placeHint(due.Dir, due.Name) + f.cancelHint(*due)
 	case due != nil && f.Lacks[due.Dir] != Lack{}:
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
-		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)
+		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)+f.cancelHint(*due)
 	case due != nil:
 		d.Action, d.Plan, d.Dir = CarryOut, due.Plan, due.Dir
 	case f.Running:
@@ -391,4 +391,12 @@ func (f Facts) placeHint(dir, name string) string {
 		return hint
 	}
 	return fmt.Sprintf("place the binary: solstice add-upgrade %s PATH", name)
+}
+
+// cancelHint is what else can be done about a plan that waits: one that the chain does not know needs not be carried out.
+func (f Facts) cancelHint(c Candidate) string {
+	if !c.Manual || f.File != nil && f.File.Is(c.Plan) {
+		return ""
+	}
+	return "\nor take your plan off the list: solstice cancel-upgrade " + c.Name
 }

@@ -97,6 +97,46 @@ func DropManual(home solstice.Home, drop []solstice.Plan) error {
 	})
 }
 
+// CancelManual takes a plan off the operator's list, unless its upgrade was begun: from then on it has to be gone through, or taken back.
+// It returns what is left. The error is fs.ErrNotExist if the list does not have the plan.
+func CancelManual(home solstice.Home, cancel solstice.Plan) (left []ManualPlan, err error) {
+	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+		at := slices.IndexFunc(plans, func(p ManualPlan) bool { return p.Is(cancel) })
+		if at < 0 {
+			return nil, fs.ErrNotExist
+		}
+		journal, err := OpenJournal(home).Read()
+		if err != nil {
+			return nil, err
+		}
+		if begun, ok := journal.Begun(); ok && begun.Plan.Is(cancel) {
+			return nil, BegunError(cancel)
+		}
+		if slices.ContainsFunc(journal.Switches(), func(s Switched) bool { return s.Is(cancel) }) {
+			return nil, DoneError(cancel)
+		}
+		left = slices.Delete(plans, at, at+1)
+		return left, nil
+	})
+	return left, err
+}
+
+// BegunError refuses to cancel a plan whose upgrade was begun.
+func BegunError(p solstice.Plan) error {
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("plan %s is being carried out: it can't be cancelled any more", p),
+		Hint:   "see how far it is: solstice status\ntake it back, with solstice stopped: solstice rollback --skip",
+	}
+}
+
+// DoneError refuses to cancel a plan that was carried out.
+func DoneError(p solstice.Plan) error {
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("plan %s was carried out already", p),
+		Hint:   "take it back, if it is the last one, with solstice stopped: solstice rollback",
+	}
+}
+
 // MarkManual notes that the chain was seen below the heights of these plans.
 func MarkManual(home solstice.Home, below []solstice.Plan) error {
 	return ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {

@@ -77,7 +77,8 @@ var steps = []struct {
 }
 
 // Begin enters the upgrade into the journal, unless it stands there and has to go on. Nothing else has changed
-// when it fails: the node may run on. It fails if it is known before that there is no room for the snapshot.
+// when it fails: the node may run on. It fails if it is known before that there is no room for the snapshot, and with ErrCancelled if
+// the operator has thought again.
 func (u *Upgrade) Begin() error {
 	u.journal = OpenJournal(u.Home)
 	entries, err := u.journal.Read()
@@ -94,6 +95,34 @@ func (u *Upgrade) Begin() error {
 		}
 	}
 	u.begun = Entry{Time: time.Now(), Plan: u.Plan, Step: stepBegin, Dir: u.Dir, Halted: u.Halted, Manual: u.Manual}
+	if !u.Manual {
+		return u.journal.Append(u.begun)
+	}
+	// CancelManual holds the same lock. Who places a binary has it for longer than the chain waits: then it is done without.
+	err = durable.LockedWithin(beginPatience, u.Home.StateDir, u.beginManual)
+	if errors.Is(err, durable.ErrLocked) {
+		err = u.beginManual()
+	}
+	return err
+}
+
+// beginPatience is how long an upgrade waits for those who change the list of plans.
+const beginPatience = time.Second
+
+// ErrCancelled means that the operator has taken the plan off the list before its upgrade was begun.
+var ErrCancelled = errors.New("the plan was cancelled")
+
+// beginManual enters the upgrade into the journal, if the operator's plan stands yet.
+func (u *Upgrade) beginManual() error {
+	plans, err := ReadManual(u.Home)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(plans, func(p ManualPlan) bool { return p.Is(u.Plan) }) {
+		if written, err := solstice.ReadPlan(u.Home.PlanFile()); err != nil || !written.Is(u.Plan) { // by an earlier upgrade to it
+			return ErrCancelled
+		}
+	}
 	return u.journal.Append(u.begun)
 }
 

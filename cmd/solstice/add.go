@@ -250,7 +250,7 @@ func addPlan(plans []upgrade.ManualPlan, a addition, batch, below bool) ([]upgra
 		case strings.EqualFold(p.Name, a.name) && !batch:
 			return nil, &solstice.RefusedError{
 				Reason: fmt.Sprintf("%q is planned already, at height %d", p.Name, p.Height),
-				Hint:   "replace it with --force",
+				Hint:   "replace it with --force, or take it off the list: solstice cancel-upgrade " + p.Name,
 			}
 		case p.Height == a.height:
 			return nil, &solstice.RefusedError{Reason: fmt.Sprintf("another plan has height %d already: %q", p.Height, p.Name)}

@@ -40,7 +40,8 @@ func adoptCommand() *cobra.Command {
 		Short: "Take over a node from Cosmovisor: look at its service, and let it start solstice",
 		Long: `Look at the systemd service that runs a node under Cosmovisor, say what is there and what changes, and write a drop-in file
 beside the unit, by which the service starts solstice with the same arguments. Nothing else is changed: not the unit, not the
-home, not the running node. The two commands that follow are printed, or run with --restart.
+home, not the running node. A service without an ExecReload gets one: systemctl reload has a new version of solstice take over then,
+while the node runs on. The two commands that follow are printed, or run with --restart.
 
 It is refused while a plan is near. solstice eject takes it back.`,
 		Args: usage(cobra.NoArgs),
@@ -155,8 +156,20 @@ func findAdoption(name string, path []string) (*adoption, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.self, a.content = self, dropInFor(a.home, a.service.Commands[0].Replace(a.word, self))
+	a.self, a.content = self, dropInFor(a.home, a.service.Commands[0].Replace(a.word, self), a.reload(self, file))
 	return a, a.checkUser()
+}
+
+// reload is the service's ExecReload, or empty if it has one already. file is the configuration that the service names.
+func (a *adoption) reload(self, file string) string {
+	if len(a.service.Reloads) > 0 {
+		return ""
+	}
+	words := []string{self, "reload"}
+	if file != "" {
+		words = []string{self, "--cosmovisor-config", file, "reload"}
+	}
+	return a.service.Commands[0].Before(a.word) + quoteCommand(words...)
 }
 
 // loadAdoption finds the service, the only one that starts Cosmovisor if no name is given.
@@ -196,6 +209,9 @@ func loadAdoption(name string, path []string) (*adoption, error) {
 func findProgram(s *unit.Service) (word int, err error) {
 	if len(s.Commands) != 1 {
 		return 0, refuseUnit(s, fmt.Sprintf("it has %s", count(len(s.Commands), "command")))
+	}
+	if strings.Contains(s.Commands[0].Prefixes(), "@") && strings.Contains(s.Commands[0].Line, "cosmovisor") {
+		return 0, refuseUnit(s, "after the @ its program is called by another name: "+s.Commands[0].Line)
 	}
 	words := s.Commands[0].Words()
 	for i, text := range words[:max(len(words)-1, 0)] {
@@ -333,6 +349,11 @@ func (a *adoption) lookAtUnit() {
 	}
 	a.row("drop-in", a.dropIn+": "+there, "has the new command")
 	a.row("command", a.service.Commands[0].Line, "the same, with "+a.self)
+	if own := a.service.Reloads; len(own) > 0 {
+		a.row("reload", "ExecReload="+strings.Join(own, "; "), "stays as it is; a new version takes over by: solstice reload")
+	} else {
+		a.row("reload", "no ExecReload", "systemctl reload has a new version take over")
+	}
 	a.row("cosmovisor", a.program+", "+cosmovisorVersion(a.program), "is not touched: eject goes back to it")
 	a.row("user", cmp.Or(a.service.User, "root"), "stays")
 	if grace := a.config.origins["DAEMON_SHUTDOWN_GRACE"]; grace == "default" {
@@ -543,8 +564,12 @@ const dropInName = "solstice.conf"
 func isDropIn(path string) bool { return filepath.Base(path) == dropInName }
 
 // dropInFor is what stands in the drop-in for a home.
-func dropInFor(home solstice.Home, command string) string {
-	return dropInHead(home) + "[Service]\nExecStart=\nExecStart=" + command + "\n"
+func dropInFor(home solstice.Home, command, reload string) string {
+	content := dropInHead(home) + "[Service]\nExecStart=\nExecStart=" + command + "\n"
+	if reload != "" {
+		content += "ExecReload=" + reload + "\n"
+	}
+	return content
 }
 
 func dropInHead(home solstice.Home) string {

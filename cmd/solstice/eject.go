@@ -86,8 +86,9 @@ removed. Everything else is as it needs it anyway.`,
 	return cmd
 }
 
-// onlyCommand is a drop-in without its first line as adopt wrote it.
-var onlyCommand = regexp.MustCompile(`^\[Service\]\nExecStart=\nExecStart=[^\n]+\n$`)
+// onlyCommand is a drop-in without its first line as adopt wrote it. A service with an ExecReload of its own gets none, and older versions
+// wrote none.
+var onlyCommand = regexp.MustCompile(`^\[Service\]\nExecStart=\nExecStart=[^\n]+\n(ExecReload=[^\n]+ reload\n)?$`)
 
 // ownDropIns are the drop-ins that adopt wrote for a home. One that somebody has added to is not ours to delete.
 func ownDropIns(home solstice.Home, units []string) (files []string, err error) {
@@ -108,7 +109,7 @@ func ownDropIns(home solstice.Home, units []string) (files []string, err error) 
 			case !onlyCommand.MatchString(rest):
 				return nil, &solstice.RefusedError{
 					Reason: file + " has more in it than adopt wrote",
-					Hint:   "take both lines ExecStart and the first line out of it, and call this again",
+					Hint:   "take the first line, both lines ExecStart and that of solstice reload out of it, and call this again",
 				}
 			}
 			if err := unix.Access(filepath.Dir(file), unix.W_OK); err != nil {

@@ -23,6 +23,8 @@ var meant = []struct {
 	{[]string{"self-update", "update"}, "put the new solstice where the old one lies, then: solstice reload"},
 	{[]string{"upgrade", "up", "apply"}, "a running solstice upgrades by itself at the plan's height; place the binary: solstice add-upgrade NAME PATH\nsee what is ahead: solstice plan"},
 	{[]string{"add", "add-binary"}, "place a binary: solstice add-upgrade NAME PATH"},
+	{[]string{"remove-upgrade", "delete-upgrade", "rm-upgrade", "drop-upgrade", "cancel", "cancel-plan", "remove-plan", "delete-plan", "unplan", "unschedule"},
+		"take a plan that you added with a height off the list: solstice cancel-upgrade NAME"},
 	{[]string{"init-node"}, "the node's own init: solstice run init MONIKER\nlay out the folder of the binaries: solstice init PATH"},
 	{[]string{"log", "logs"}, "the log is what solstice run prints; as a service: journalctl -u UNIT -f"},
 	{[]string{"prepare", "download", "fetch"}, "get the binary of the next plan: solstice prepare-upgrade"},

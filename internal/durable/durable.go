@@ -259,8 +259,11 @@ const lockPatience = 30 * time.Second
 
 // Locked runs fn while no other process runs one for the same directory, which must exist. One that does not end is
 // an error after lockPatience.
-func Locked(dir string, fn func() error) error {
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+func Locked(dir string, fn func() error) error { return LockedWithin(lockPatience, dir, fn) }
+
+// LockedWithin is Locked with a patience of its own. The error is ErrLocked when it is over, and fn was not run.
+func LockedWithin(patience time.Duration, dir string, fn func() error) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		lock, err := Lock(dir)
 		if err == nil {
 			defer lock.Close() // which ends it
