@@ -471,16 +471,22 @@ func (h *home) checkDisk(want ending) {
 	}
 	h.checkSnapshots(want.snapshots, want.more)
 	h.checkDebris()
-	var signed struct {
+	if signed, _ := h.signed(); h.mark() != signed {
+		h.Errorf("the mark of the sign state is at %d, and the file of the stopped node at %d", h.mark(), signed)
+	}
+}
+
+// signed is what the validator has signed, by the file of its stopped node, and that file.
+func (h *home) signed() (height int64, file []byte) {
+	h.Helper()
+	var state struct {
 		Height int64 `json:"height,string"`
 	}
-	content, err := os.ReadFile(filepath.Join(h.dir, "data", "priv_validator_state.json"))
-	if err := errors.Join(err, json.Unmarshal(content, &signed)); err != nil {
+	file, err := os.ReadFile(filepath.Join(h.dir, "data", "priv_validator_state.json"))
+	if err := errors.Join(err, json.Unmarshal(file, &state)); err != nil {
 		h.Error(err)
 	}
-	if mark := h.mark(); mark != signed.Height {
-		h.Errorf("the mark of the sign state is at %d, and the file of the stopped node at %d", mark, signed.Height)
-	}
+	return state.Height, file
 }
 
 // checkSnapshots: those that are there are whole. Each prefix begins the ID of one, and each of more may begin that of one besides.

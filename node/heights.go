@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,23 @@ type Heights struct {
 
 	// Upgrades is what the application has on upgrades, at the height Committed.
 	Upgrades Upgrades
+
+	// Empty says that there is no database, and the node is not told to fetch a state (statesync.enable): it will begin at its genesis.
+	Empty bool
+}
+
+// HasDatabases says whether a node has any database, of whatever kind. Where that can't be seen it says yes.
+func HasDatabases(home solstice.Home, settings Settings) bool {
+	for _, dir := range []string{home.Data(), settings.DBDir} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+		if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return filepath.Ext(e.Name()) == ".db" || e.Name() == "state_commit" }) { // the latter is Sei's
+			return true
+		}
+	}
+	return false
 }
 
 // InUse says that a process has one of the databases open: the node is not stopped.
@@ -62,6 +80,7 @@ func ReadHeights(home solstice.Home, settings Settings) Heights {
 	var h Heights
 	h.Committed, h.Upgrades = committed(home, settings)
 	h.Stored, h.Base = stored(settings)
+	h.Empty = !settings.StateSync && !HasDatabases(home, settings)
 	return h
 }
 

@@ -136,7 +136,7 @@ func (s *Supervisor) recordHeight() {
 		return
 	}
 	s.recorded = time.Now()
-	err := upgrade.WriteHeight(s.Home, upgrade.HeightRecord{Committed: s.heard.Committed, At: s.recorded})
+	err := upgrade.WriteHeight(s.Home, upgrade.HeightRecord{Committed: s.heard.Committed, At: s.recorded, Databases: node.HasDatabases(s.Home, s.Settings)})
 	s.warn("the height can't be recorded", err)
 }
 

@@ -23,12 +23,14 @@ type Facts struct {
 	// Done is what the data has been through by its own account, by height, each with the directory of the plan's binary.
 	// While a node runs it may have gone through more.
 	Done      []Switched
-	DoneKnown bool              // Done is all there is, at the height Height
-	Begun     *solstice.Plan    // the upgrade that the journal began and did not bring to its switch
-	Skip      []int64           // heights after --unsafe-skip-upgrades
-	Skipped   []Skipped         // plans that a rollback took off the list
-	Faults    map[string]string // by directory, why its binary can't be used; no entry: it can
-	Hints     map[string]string // by directory, what to do about its fault; no entry: place a binary
+	DoneKnown bool // Done is all there is, at the height Height
+	// Gone says that the node had databases and has none any more: it would begin at its genesis.
+	Gone    bool
+	Begun   *solstice.Plan    // the upgrade that the journal began and did not bring to its switch
+	Skip    []int64           // heights after --unsafe-skip-upgrades
+	Skipped []Skipped         // plans that a rollback took off the list
+	Faults  map[string]string // by directory, why its binary can't be used; no entry: it can
+	Hints   map[string]string // by directory, what to do about its fault; no entry: place a binary
 	// Lacks says by directory what its sidecars lack. A plan that is due waits for them too; a launch does not.
 	Lacks   map[string]Lack
 	Running bool // a node runs, under the binary that Link names
@@ -201,7 +203,7 @@ func (f Facts) due(c Candidate) bool {
 	case f.Height.Known && f.Height.Committed >= c.Height-1:
 		return true
 	case f.Begun != nil && f.Begun.Is(c.Plan):
-		return true // it was due when it was begun
+		return !f.Gone // it was due when it was begun
 	default:
 		return c.Written && !f.Height.Answered
 	}
@@ -281,7 +283,7 @@ func (f Facts) launchWithoutLink(d *Decision) {
 	case known:
 	case switched:
 		*d = contradiction(fmt.Sprintf("there is no current link; the last switch was to %s for plan %s, and no height confirms it", last.Dir, last.Plan),
-			switchHint(last.Dir))
+			switchHint(last.Dir)+f.genesisHint())
 		return
 	case f.File != nil && !f.Height.Known:
 		*d = contradiction(fmt.Sprintf("there is no current link, and plan %s may have been carried out already: the height is not known", f.File.Plan),
@@ -294,6 +296,13 @@ func (f Facts) launchWithoutLink(d *Decision) {
 // launchByLink holds the link against what the data has been through (L1 to L4).
 func (f Facts) launchByLink(d *Decision) {
 	for _, p := range f.Applied {
+		if f.Gone {
+			*d = contradiction(fmt.Sprintf("the link names %s, for plan %s, and the node's databases are gone: it would begin at its genesis", f.Link.Dir, p),
+				"if their disk is not mounted, mount it; to fetch a state of the chain: enable = true below [statesync] in config.toml"+
+					"\nif it is to begin at its genesis: "+switchHint(solstice.Genesis)+
+					"\nif its genesis is one for the binary in use: "+switchHint(f.Link.Dir))
+			return
+		}
 		if f.Height.AtMost > 0 && f.Height.AtMost < p.Height-1 {
 			stands, _ := f.stands()
 			*d = contradiction(fmt.Sprintf("the link names %s, for plan %s, and the data is of height %d: from before it", f.Link.Dir, p, f.Height.AtMost),
@@ -374,6 +383,14 @@ func (f Facts) knownDirs() []string {
 		}
 	}
 	return dirs
+}
+
+// genesisHint is for a node that would begin at its genesis.
+func (f Facts) genesisHint() string {
+	if !f.Gone {
+		return ""
+	}
+	return "\nor, as the node's databases are gone and it would begin at its genesis: " + switchHint(solstice.Genesis)
 }
 
 // switchHint is the command that makes the link.

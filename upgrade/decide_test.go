@@ -157,6 +157,11 @@ func TestDecide(t *testing.T) {
 		{"data-taken-back-to-the-halt", Facts{Link: onV2, Applied: v2, Height: read(99), DoneKnown: true}, "launch upgrades/v2"},
 		{"an-old-record-is-no-proof", Facts{Link: onV2, Applied: v2, Height: at(50)}, "launch upgrades/v2"},
 
+		{"databases-gone", Facts{Link: onV2, Applied: v2, History: been(v2...), Gone: true}, "refuse: the link names upgrades/v2, for plan v2 at height 100, and the node's databases are gone"},
+		{"databases-gone-and-genesis", Facts{Link: genesis, History: been(v2...), Gone: true}, "launch genesis"},
+		{"databases-gone-and-taken-back", Facts{Link: onV2, Gone: true}, "launch upgrades/v2"},
+		{"databases-gone-and-begun", Facts{Link: genesis, Begun: &v2[0], File: file("v2", 100), Gone: true}, "launch genesis; pending v2"},
+
 		// L2 to L5, L11: data from beyond the link.
 		{"layer-lost", Facts{Link: genesis, File: file("v3", 300), Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3, link made for v3 at height 300"},
 		{"layer-lost-no-plan-file", Facts{Link: genesis, Height: read(350), Done: been(v2v3...), DoneKnown: true}, "launch upgrades/v3, link made for v3 at height 300"},

@@ -102,18 +102,22 @@ func (g *Gathered) dirOf(plan solstice.Plan) string {
 // findHeight says how far the chain is: as the node told it, or the databases, or the record of what the node told last (H1 to
 // H4 in docs/deciding.md).
 func (g *Gathered) findHeight(home solstice.Home, live Live) {
-	var recordedAt time.Time
+	var record HeightRecord
 	if !g.Height.Known {
-		record, err := ReadHeight(home)
+		var err error
+		record, err = ReadHeight(home)
 		if err == nil {
-			g.Height, recordedAt = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}, record.At
+			g.Height = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			g.HeightFault = err
 		}
 	}
 	if live.Disk != nil {
 		g.Told = g.Height
-		g.Height = weigh(*live.Disk, g.Height, recordedAt)
+		g.Height = weigh(*live.Disk, g.Height, record.At)
+		if g.Gone = record.Databases && live.Disk.Empty && !g.SwitchesItself; g.Gone {
+			g.Height = Height{} // what was told is of other data
+		}
 	}
 }
 
@@ -240,6 +244,7 @@ func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
 type HeightRecord struct {
 	Committed int64     `json:"committed"`
 	At        time.Time `json:"at"`
+	Databases bool      `json:"databases,omitempty"` // the node had databases where we look for them
 }
 
 // ReadHeight reads the record; without one the error is fs.ErrNotExist.

@@ -34,6 +34,9 @@ func (g Gathered) SwitchTo(home solstice.Home, dir string) (behind, back []solst
 	if err := CheckBinary(home, dir, &Probes{}); err != nil {
 		return nil, nil, &solstice.RefusedError{Reason: err.Error(), Hint: solstice.HintOf(err, "place the binary first")}
 	}
+	if g.Gone {
+		g.Height = Height{Known: true} // it will begin anew
+	}
 	now := time.Now()
 	journal := OpenJournal(home)
 	if err := moveAside(home.CurrentLink(), now); err != nil {
