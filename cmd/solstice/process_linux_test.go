@@ -29,16 +29,10 @@ func newHome(t *testing.T, script string, versions ...string) *testHome {
 	t.Helper()
 	h := &testHome{t, t.TempDir()}
 	t.Cleanup(h.clear)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, dir := range append(versions, "genesis") {
 		path := filepath.Join(h.dir, "cosmovisor", dir, "bin", "noded")
 		h.check(os.MkdirAll(filepath.Dir(path), 0o755))
-		if err := os.Link(exe, path); err != nil {
-			h.check(exec.Command("cp", exe, path).Run())
-		}
+		h.check(os.Link(nodeBinary, path))
 	}
 	h.check(os.MkdirAll(filepath.Join(h.dir, "data"), 0o755))
 	h.write("config/noded.json", script)
@@ -449,9 +443,12 @@ func TestOtherOwnerIsRefused(t *testing.T) {
 	}
 	h := newHome(t, `{"stop_at":2}`)
 	h.check(os.Chmod(filepath.Dir(h.dir), 0o755)) // for who is not root
+	self, err := os.Executable()
+	h.check(err)
+	h.check(exec.Command("cp", self, filepath.Join(h.dir, "solstice")).Run())
 	start := func(uid uint32, env ...string) (int, string) {
 		cmd := h.command("run", "start")
-		cmd.Path = filepath.Join(h.dir, "cosmovisor/genesis/bin/noded") // the same program, where everybody can reach it
+		cmd.Path = filepath.Join(h.dir, "solstice") // the same program, where everybody can reach it
 		cmd.Env = append(cmd.Env, env...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		var said strings.Builder

@@ -22,17 +22,39 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 
 	"solstice/api"
-	"solstice/internal/testnode"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(withNode{m}, map[string]func(){
 		"solstice": main,
-		"noded":    func() { os.Exit(testnode.Main()) },
 		"typed":    typed,
 	})
+}
+
+// nodeBinary is the test node, package testnode. It is small and not under the race detector, as it is started, read and hashed
+// thousands of times.
+var nodeBinary string
+
+// withNode runs the tests with the test node built.
+type withNode struct{ *testing.M }
+
+func (m withNode) Run() int {
+	dir, err := os.MkdirTemp("", "noded-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		nodeBinary = filepath.Join(dir, "noded")
+		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", nodeBinary, "solstice/internal/testnode/noded")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the test node can't be built:", err)
+		return 1
+	}
+	return m.M.Run()
 }
 
 // raceOption keeps a process under the race detector from sleeping for a second at its end.
@@ -81,16 +103,10 @@ func TestScript(t *testing.T) {
 }
 
 func placeNode(ts *testscript.TestScript, _ bool, args []string) {
-	exe, err := os.Executable()
-	ts.Check(err)
 	for _, dir := range args {
 		path := filepath.Join(ts.Getenv("HOME_DIR"), "cosmovisor", dir, "bin", "noded")
 		ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
-		if os.Link(exe, path) != nil {
-			content, err := os.ReadFile(exe)
-			ts.Check(err)
-			ts.Check(os.WriteFile(path, content, 0o755))
-		}
+		ts.Check(os.Link(nodeBinary, path))
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -128,9 +127,7 @@ func TestSlowSidecarHoldsUpNoUpgrade(t *testing.T) {
 	h := newHome(t, `{"block_time":20000000,"plans":[{"name":"v2","height":20,"manual":true}]}`)
 	setting := h.feeder("after", "upgrades/v2")
 	h.write("cosmovisor/genesis/bin/feeder", strings.Replace(lonely, "while", "trap '' TERM; while", 1))
-	exe, err := os.Executable()
-	h.check(err)
-	add := h.command("add-upgrade", "v2", exe, "--upgrade-height", "20")
+	add := h.command("add-upgrade", "v2", nodeBinary, "--upgrade-height", "20")
 	add.Env = append(add.Env, setting)
 	h.check(add.Run())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
