@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +55,11 @@ func (m withNode) Run() int {
 		fmt.Fprintln(os.Stderr, "the test node can't be built:", err)
 		return 1
 	}
+	// Most of these tests wait for other processes most of the time. -parallel comes after this.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.M.Run()
 }
 
@@ -71,6 +77,7 @@ const raceOption = "GORACE=atexit_sleep_ms=0"
 //	serve NAME FILE     serves a file to who logs in as us3r with p4ssw0rd and has the token t0k3n; sets NAME to its address, with these
 //	application HEIGHT  makes the application.db of a node that has committed a height
 func TestScript(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,

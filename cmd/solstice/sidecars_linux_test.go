@@ -48,6 +48,7 @@ func (h *testHome) awaitNoFeeder() {
 // TestKilledSupervisorNeverLeavesTwoSidecars kills solstice at any moment, over two upgrades, and the sidecar too, and starts it
 // again at once.
 func TestKilledSupervisorNeverLeavesTwoSidecars(t *testing.T) {
+	t.Parallel()
 	for _, start := range []string{"before", "after"} {
 		t.Run(start, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +86,7 @@ func TestKilledSupervisorNeverLeavesTwoSidecars(t *testing.T) {
 
 // TestKilledSupervisorTakesSidecars: without another start too, the kernel tells them to end.
 func TestKilledSupervisorTakesSidecars(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{}`)
 	h.write("cosmovisor/genesis/bin/single", "#!/bin/sh\necho single starts >>\"$DAEMON_HOME/noded.log\"\nexec sleep 600\n")
 	h.write("sidecars.toml", "[[sidecar]]\nname = \"feeder\"\ncommand = [\"single\"]\n")
@@ -102,6 +104,7 @@ func TestKilledSupervisorTakesSidecars(t *testing.T) {
 
 // TestSidecarsStayWhileNodeRestarts: a node that is started again, and a snapshot for which it is stopped, don't touch them.
 func TestSidecarsStayWhileNodeRestarts(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"stop_at":10,"stop_code":4}`)
 	setting := h.feeder("after")
 	cmd := h.command("run", "start")
