@@ -172,7 +172,7 @@ func (s Said) find() (kind solstice.CrashKind, line string) {
 	if s.Panic != nil {
 		lines = append(append([]string(nil), s.Panic...), s.Led...)
 	}
-	for _, w := range words {
+	for _, w := range words() {
 		for i := range lines {
 			if w.pattern.MatchString(lines[i]) {
 				return w.kind, lines[i]
