@@ -50,9 +50,9 @@ check: $(STATICCHECK)
 	$(STEP) "staticcheck" $(STATICCHECK) ./...
 	$(STEP) "vet and staticcheck, bench" sh -c 'cd bench && go vet ./... && ../$(STATICCHECK) ./...'
 
-# Units and scripts, under the race detector.
+# Units and scripts, under the race detector, which need not sleep for a second at the end of each package.
 unit:
-	$(STEP) "unit and script tests" go test -race -timeout 10m ./...
+	$(STEP) "unit and script tests" env GORACE=atexit_sleep_ms=0 go test -race -timeout 10m ./...
 
 # A release is built, built again elsewhere from nothing, installed, used, removed, and run in a container.
 packages: $(NFPM)

@@ -95,7 +95,7 @@ func TestSystemCalls(t *testing.T) {
 const laterCalls = 150
 
 // shortForm is how many attempts are drawn in the short form, besides those that failed once.
-const shortForm = 12
+const shortForm = 6
 
 // failed are attempts that showed a bug, which was mended. The short form makes them each time.
 var failed = []struct {

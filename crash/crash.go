@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"solstice"
@@ -32,30 +33,36 @@ type Facts struct {
 	Libraries string // folder of the binary's own libraries
 }
 
-// Words by which a node tells on stderr what ended it. The first line that matches wins.
-var words = []struct {
+// word is one by which a node tells on stderr what ended it.
+type word struct {
 	kind    solstice.CrashKind
 	pattern *regexp.Regexp
-}{
-	// x/upgrade/abci.go. Older SDKs panic with them; newer ones return them, and a node that replays the block ends with them as its error.
-	{solstice.CrashWrongBinary, regexp.MustCompile(`UPGRADE "[^"]+" NEEDED at |BINARY UPDATED BEFORE TRIGGER|[Ww]rong app version \d+, upgrade handler is missing for `)},
-	// store/rootmulti/store.go: the binary has a store that no upgrade has added yet. SDK v0.45 says it in fewer words.
-	{solstice.CrashWrongBinary, regexp.MustCompile(`version of store "?[\w-]+"? mismatch root store's version|new stores should be added using StoreUpgrades`)},
-	// state/validation.go of Tendermint and CometBFT (the older ones write Wrong), consensus/replay.go.
-	{solstice.CrashAppHash, regexp.MustCompile(`[Ww]rong Block\.Header\.(AppHash|LastResultsHash)|\.AppHash does not match AppHash after replay`)},
-	// goleveldb and pebble hand on the error of flock(2) and fcntl(2); cosmos-db, cometbft-db and tm-db write before it what they
-	// were doing (https://github.com/cosmos/cosmos-sdk/issues/3001, 12249). Other things are temporarily unavailable too: a fork, a socket.
-	{solstice.CrashLocked, regexp.MustCompile(`(?i)(\bdb\b|database|leveldb|pebble|/LOCK\b)[^\n]*: resource temporarily unavailable|^(panic|Error): resource temporarily unavailable|^resource temporarily unavailable`)},
-	// pebble/vfs/file_lock_unix.go, goleveldb/leveldb/storage/storage.go, badger/dir_unix.go, rocksdb/env/fs_posix.cc,
-	// wasmvm's internal/api/lib.go.
-	{solstice.CrashLocked, regexp.MustCompile(`lock held by current process|leveldb/storage: already locked|Another process is using this Badger database|While lock file: |[Cc]ould not lock exclusive\.lock`)},
-	// elf/dl-load.c and elf/rtld.c of glibc, ldso/dynlink.c of musl.
-	{solstice.CrashLibrary, regexp.MustCompile("error while loading shared libraries: |version `[^']+' not found \\(required by |Error loading shared library |Error relocating [^:]+: .*symbol not found")},
-	// ENOSPC and EDQUOT in the words of Go, of C libraries and of Rust.
-	{solstice.CrashDisk, regexp.MustCompile(`(?i)no space left on device|disk quota exceeded`)},
-	// Go's runtime (mheap.go, malloc.go, mem_linux.go), Rust's alloc, the C++ library.
-	{solstice.CrashMemory, regexp.MustCompile(`runtime: out of memory|fatal error: (runtime: )?(pageAlloc: )?(out of memory|cannot allocate memory)|^memory allocation of \d+ bytes failed|std::bad_alloc|(?i:cannot allocate memory)`)},
 }
+
+// words are all of them. The first line that matches wins. They are compiled when a node has crashed: each start of solstice would
+// wait for that.
+var words = sync.OnceValue(func() []word {
+	return []word{
+		// x/upgrade/abci.go. Older SDKs panic with them; newer ones return them, and a node that replays the block ends with them as its error.
+		{solstice.CrashWrongBinary, regexp.MustCompile(`UPGRADE "[^"]+" NEEDED at |BINARY UPDATED BEFORE TRIGGER|[Ww]rong app version \d+, upgrade handler is missing for `)},
+		// store/rootmulti/store.go: the binary has a store that no upgrade has added yet. SDK v0.45 says it in fewer words.
+		{solstice.CrashWrongBinary, regexp.MustCompile(`version of store "?[\w-]+"? mismatch root store's version|new stores should be added using StoreUpgrades`)},
+		// state/validation.go of Tendermint and CometBFT (the older ones write Wrong), consensus/replay.go.
+		{solstice.CrashAppHash, regexp.MustCompile(`[Ww]rong Block\.Header\.(AppHash|LastResultsHash)|\.AppHash does not match AppHash after replay`)},
+		// goleveldb and pebble hand on the error of flock(2) and fcntl(2); cosmos-db, cometbft-db and tm-db write before it what they
+		// were doing (https://github.com/cosmos/cosmos-sdk/issues/3001, 12249). Other things are temporarily unavailable too: a fork, a socket.
+		{solstice.CrashLocked, regexp.MustCompile(`(?i)(\bdb\b|database|leveldb|pebble|/LOCK\b)[^\n]*: resource temporarily unavailable|^(panic|Error): resource temporarily unavailable|^resource temporarily unavailable`)},
+		// pebble/vfs/file_lock_unix.go, goleveldb/leveldb/storage/storage.go, badger/dir_unix.go, rocksdb/env/fs_posix.cc,
+		// wasmvm's internal/api/lib.go.
+		{solstice.CrashLocked, regexp.MustCompile(`lock held by current process|leveldb/storage: already locked|Another process is using this Badger database|While lock file: |[Cc]ould not lock exclusive\.lock`)},
+		// elf/dl-load.c and elf/rtld.c of glibc, ldso/dynlink.c of musl.
+		{solstice.CrashLibrary, regexp.MustCompile("error while loading shared libraries: |version `[^']+' not found \\(required by |Error loading shared library |Error relocating [^:]+: .*symbol not found")},
+		// ENOSPC and EDQUOT in the words of Go, of C libraries and of Rust.
+		{solstice.CrashDisk, regexp.MustCompile(`(?i)no space left on device|disk quota exceeded`)},
+		// Go's runtime (mheap.go, malloc.go, mem_linux.go), Rust's alloc, the C++ library.
+		{solstice.CrashMemory, regexp.MustCompile(`runtime: out of memory|fatal error: (runtime: )?(pageAlloc: )?(out of memory|cannot allocate memory)|^memory allocation of \d+ bytes failed|std::bad_alloc|(?i:cannot allocate memory)`)},
+	}
+})
 
 // Name names an end. At and End are left to the caller, who knows the process.
 func Name(f Facts) solstice.Crash {

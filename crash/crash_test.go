@@ -161,8 +161,8 @@ func TestName(t *testing.T) {
 // TestTail: pieces of any size come to the same; the panic is kept, however much follows; a panic that the node has outlived is not taken for
 // the one that ended it.
 func TestTail(t *testing.T) {
-	text := "before\r\npanic: first [recovered]\n\tpanic: first\n\ngoroutine 1 [running]:\nmain()\n" + strings.Repeat("more\n", 30_000) +
-		"runtime: goroutine stack exceeds 1000000000-byte limit\nfatal error: stack overflow\n\nruntime stack:\n\ngoroutine 5 [running]:\n" + strings.Repeat("frame()\n", 20_000) + "exit \x1b]0;title\x07status\tx"
+	text := "before\r\npanic: first [recovered]\n\tpanic: first\n\ngoroutine 1 [running]:\nmain()\n" + strings.Repeat("more\n", 15_000) +
+		"runtime: goroutine stack exceeds 1000000000-byte limit\nfatal error: stack overflow\n\nruntime stack:\n\ngoroutine 5 [running]:\n" + strings.Repeat("frame()\n", 10_000) + "exit \x1b]0;title\x07status\tx"
 	want := fmt.Sprintf("%q", saidOf(text))
 	for _, size := range []int{1, 7, 4096, 1 << 20} {
 		var tail Tail

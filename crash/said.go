@@ -40,6 +40,11 @@ type Said struct {
 // runtime/signal_unix.go).
 var panicLine = regexp.MustCompile(`^(panic: |fatal error: |SIG[A-Z]+: )`)
 
+// beginsPanic asks the expression about few lines, as a node may print thousands a second.
+func beginsPanic(line string) bool {
+	return line != "" && strings.IndexByte("pfS", line[0]) >= 0 && panicLine.MatchString(line)
+}
+
 // Write takes what the node has written. It never fails.
 func (t *Tail) Write(p []byte) (int, error) {
 	t.keep(p)
@@ -75,7 +80,7 @@ func (t *Tail) keep(p []byte) {
 func (t *Tail) look(raw string) {
 	line := shown(raw)
 	switch {
-	case panicLine.MatchString(line) && (t.panic == nil || t.traced):
+	case beginsPanic(line) && (t.panic == nil || t.traced):
 		t.panic, t.led, t.traced = nil, t.before, false
 		if n := len(t.led) - 1; n >= 0 && strings.HasPrefix(t.led[n], "runtime: ") { // it says more than the line of the fatal error
 			t.panic, t.led = []string{t.led[n]}, t.led[:n:n]
@@ -132,6 +137,9 @@ var Colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 
 // shown is a line as it can be shown.
 func shown(line string) string {
+	if len(line) <= longest && plain(line) {
+		return strings.TrimSpace(line)
+	}
 	line = Colours.ReplaceAllString(line, "")
 	if len(line) > longest {
 		line = line[:longest] + " …"
@@ -148,13 +156,23 @@ func shown(line string) string {
 	return strings.TrimSpace(line)
 }
 
+// plain says that a line has nothing but printable ASCII, as most have.
+func plain(line string) bool {
+	for i := range len(line) {
+		if line[i] < ' ' || line[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
 // find finds the words of a kind, in the panic and what led to it, else in the last lines.
 func (s Said) find() (kind solstice.CrashKind, line string) {
 	lines := s.Last
 	if s.Panic != nil {
 		lines = append(append([]string(nil), s.Panic...), s.Led...)
 	}
-	for _, w := range words {
+	for _, w := range words() {
 		for i := range lines {
 			if w.pattern.MatchString(lines[i]) {
 				return w.kind, lines[i]

@@ -198,13 +198,15 @@ func (t *table) words(key string) (words []string) {
 	return words
 }
 
-var nameOf = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var nameOf = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+const longestName = 64
 
 func (t *table) sidecar() (s Sidecar) {
 	before := len(t.faults)
 	s.Name = t.text("name")
 	switch {
-	case s.Name != "" && !nameOf.MatchString(s.Name):
+	case s.Name != "" && (!nameOf.MatchString(s.Name) || len(s.Name) > longestName):
 		t.fault("name", "must be made of letters, digits, dots and dashes, not %q", s.Name)
 		s.Name = ""
 	case s.Name == "" && len(t.faults) == before:

@@ -119,7 +119,7 @@ func FuzzParse(f *testing.F) {
 		for _, s := range list {
 			first := s.Command[0]
 			switch {
-			case !nameOf.MatchString(s.Name), s.Start != Before && s.Start != After, s.Ready.asks() != (s.Ready.Within > 0):
+			case !nameOf.MatchString(s.Name), len(s.Name) > longestName, s.Start != Before && s.Start != After, s.Ready.asks() != (s.Ready.Within > 0):
 				t.Errorf("read %+v", s)
 			case !filepath.IsAbs(first) && filepath.Base(first) != first:
 				t.Errorf("leaves bin/: %q", first)

@@ -3,6 +3,7 @@ package signstate
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -307,6 +308,9 @@ func TestKeep(t *testing.T) {
 		})
 	}
 }
+
+// Each run draws so many histories, other ones each time. For more of them: -rapid.checks 1000.
+func init() { flag.Set("rapid.checks", "30") }
 
 // TestNoHistoryStartsBelowWhatWasRecorded draws lives of two keys on one home: the node signs, old files and garbage come
 // back, keys change, marks are torn and written anew, supervisors come and go. No start may be let through below what

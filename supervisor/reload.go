@@ -89,8 +89,14 @@ func (s *Supervisor) refuseReload(r *reload, err error) {
 	r.reply <- reply[solstice.Reloading]{err: err}
 }
 
-// reloadTried notes how the trial has ended.
+// reloadTried notes how the trial has ended. One that failed while an upgrade began says nothing of the version: the node that it was to
+// take over is stopped.
 func (s *Supervisor) reloadTried(err error) {
+	if reason := s.noReload(); err != nil && reason != "" {
+		s.refuseReload(s.reload, noTime(reason))
+		s.reload = nil
+		return
+	}
 	if err != nil {
 		s.refuseReload(s.reload, &solstice.RefusedError{
 			Reason: "the new version can't take over: " + err.Error(),

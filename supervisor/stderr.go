@@ -27,6 +27,7 @@ type stderr struct {
 
 	mu   sync.Mutex
 	tail crash.Tail
+	size atomic.Int64 // of all that was read
 
 	stopped atomic.Bool
 	looked  chan struct{} // all is read that was in the pipe; somebody has asked
@@ -156,19 +157,33 @@ func (r *stderr) take(p []byte) {
 	_, _ = r.tail.Write(p)
 	r.mu.Unlock()
 	r.to.take(p)
+	r.size.Add(int64(len(p)))
 }
 
 // said is what a node that has ended has said.
 func (r *stderr) said() crash.Said {
-	_ = r.from.SetReadDeadline(time.Now()) // it wakes the reader
-	select {
-	case <-r.looked:
-	case <-r.ended:
-	case <-time.After(time.Second): // a pipe that can't be woken; what was read serves
-	}
+	r.look()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tail.Said()
+}
+
+// look waits until all is read that is in the pipe. On a busy machine a full one takes longer than a second.
+func (r *stderr) look() {
+	_ = r.from.SetReadDeadline(time.Now()) // it wakes the reader
+	for range 20 {
+		size := r.size.Load()
+		select {
+		case <-r.looked:
+			return
+		case <-r.ended:
+			return
+		case <-time.After(time.Second):
+			if r.size.Load() == size {
+				return // a pipe that can't be woken; what was read serves
+			}
+		}
+	}
 }
 
 // handOn hands on all that was said up to now, as far as it is taken.

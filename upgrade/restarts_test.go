@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"solstice"
 	"solstice/internal/durable"
 )
+
+// Each run draws so many histories, other ones each time. For more of them: -rapid.checks 1000.
+func init() { flag.Set("rapid.checks", "30") }
 
 // TestRestartsNeverPickTheWrongBinary draws chains with plans of both kinds, runs a node on them, and cuts the supervisor
 // off anywhere: between two blocks, with the last height recorded or not, at each step of an upgrade. No binary may ever

@@ -17,8 +17,9 @@ import (
 
 // TestCosmovisor hands a home from the released Cosmovisor to solstice and back, each way, with an upgrade by each of them, by
 // the commands that an operator uses: adopt and eject. It is here and not in bench/, where Cosmovisor is built, because that is
-// another module, and because this test's own binary is solstice and the node.
+// another module, and because this test's own binary is solstice.
 func TestCosmovisor(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"1.5.0", "1.7.1"} {
 		cosmovisor, err := filepath.Abs("../../bin/cosmovisor-" + version)
 		if err != nil {
@@ -144,6 +145,7 @@ func (h *exchange) nodeEnded() {
 
 // TestUserOfTheService: adopt sees what the service's user could not do, and eject by root leaves what that user can change.
 func TestUserOfTheService(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be another user than the service's")
 	}

@@ -42,6 +42,7 @@ func (h *testHome) create() *os.File {
 
 // TestStderrIsHandedOnExactly: every byte of the node, in its order, whatever the pieces are, and the last ones before Solstice's own error.
 func TestStderrIsHandedOnExactly(t *testing.T) {
+	t.Parallel()
 	const size = 3_000_001
 	h := newHome(t, fmt.Sprintf(`{"floods":%d,"stop_at":2,"stop_code":1,"says":"last words"}`, size))
 	stderr := h.create()
@@ -67,6 +68,7 @@ func differ(a, b string) int {
 // TestKilledSupervisorLeavesStderr: a node whose supervisor was killed says what it has to say, and ends in order. Without a reading end of its
 // own the first byte would kill it.
 func TestKilledSupervisorLeavesStderr(t *testing.T) {
+	t.Parallel()
 	const size = 1_000_000 // a pipe of a mebibyte has room for it
 	h := newHome(t, fmt.Sprintf(`{"stop_floods":%d}`, size))
 	run := h.reading(h.create())
@@ -80,6 +82,7 @@ func TestKilledSupervisorLeavesStderr(t *testing.T) {
 // TestStuckStderr: a stderr of ours that nobody reads does not hold the node up. What is left out is told, to the byte, where it is missing;
 // then it goes on.
 func TestStuckStderr(t *testing.T) {
+	t.Parallel()
 	const size = 12 << 20
 	h := newHome(t, fmt.Sprintf(`{"floods":%d,"stop_floods":640}`, size))
 	reader, writer, err := os.Pipe()
@@ -134,6 +137,7 @@ func TestStuckStderr(t *testing.T) {
 // TestStderrOfLeftBehind: a process that a wrapper leaves behind holds the pipe open. Its node's end is seen all the same, and its words are
 // handed on.
 func TestStderrOfLeftBehind(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{}`)
 	h.node(`(trap 'echo later >&2; exit' TERM; echo ready >&2; touch "$DAEMON_HOME/ready"; while :; do sleep 0.01; done) &
 until [ -e "$DAEMON_HOME/ready" ]; do sleep 0.01; done
@@ -238,6 +242,7 @@ func TestCrashOfFullDisk(t *testing.T) {
 
 // TestCrashOfMissingLibrary: the loader's words, and without them the library that the binary needs.
 func TestCrashOfMissingLibrary(t *testing.T) {
+	t.Parallel()
 	shell, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip("there is no bash")

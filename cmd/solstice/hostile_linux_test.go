@@ -119,11 +119,11 @@ type plainProgram struct{ solstice, peak string }
 
 func buildPlain(t *testing.T) plainProgram {
 	t.Helper()
-	dir := t.TempDir()
-	if output, err := exec.Command("go", "build", "-o", dir+"/", ".", "./testdata/peak").CombinedOutput(); err != nil {
+	peak := filepath.Join(t.TempDir(), "peak")
+	if output, err := exec.Command("go", "build", "-o", peak, "./testdata/peak").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	return plainProgram{filepath.Join(dir, "solstice"), filepath.Join(dir, "peak")}
+	return plainProgram{firstVersion(t), peak}
 }
 
 // prepare runs prepare-upgrade in a home of its own, and returns the most memory that it took, in KiB, and the errors that it printed.

@@ -174,6 +174,7 @@ var notInTroubleshooting = []struct{ files, why string }{
 // TestTroubleshooting: each warning, error and refusal of the code has a row in docs/troubleshooting.md, and each message there can still
 // be said by the code. In the page … stands for what varies.
 func TestTroubleshooting(t *testing.T) {
+	t.Parallel()
 	told, literals := messagesOf(t, root)
 	explained := map[string]bool{}
 	for line := range strings.Lines(pages(t)["docs/troubleshooting.md"]) {
@@ -208,6 +209,7 @@ func TestTroubleshooting(t *testing.T) {
 
 // TestHintedCommandsExist: what messages and hints tell an operator to type can be typed.
 func TestHintedCommandsExist(t *testing.T) {
+	t.Parallel()
 	_, literals := messagesOf(t, root)
 	command := regexp.MustCompile(`: (solstice [a-z][^\n;,.]*)`)
 	sentence := regexp.MustCompile(`^solstice (is|was|would) `)

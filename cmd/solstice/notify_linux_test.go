@@ -92,6 +92,7 @@ func (m *manager) awaitLine(pattern string) (before []string) {
 
 // TestManagerHears: what systemd is told, from the start over an upgrade to the end.
 func TestManagerHears(t *testing.T) {
+	t.Parallel()
 	for _, abstract := range []bool{false, true} {
 		t.Run(fmt.Sprintf("abstract-%t", abstract), func(t *testing.T) {
 			t.Parallel()
@@ -148,6 +149,7 @@ func TestManagerHears(t *testing.T) {
 // TestManagerWaits: what takes as long as it takes is not cut off by the manager's limits: an upgrade at a start, and one that
 // is called off.
 func TestManagerWaits(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"plans":[{"name":"v2","height":5}]}`)
 	h.write("data/upgrade-info.json", `{"name":"v2","height":5}`)
 	h.write("cosmovisor/.solstice/height.json", `{"committed":4,"at":"2026-01-01T00:00:00Z"}`)
@@ -230,6 +232,7 @@ func (l *hangingLog) Handle(_ context.Context, r slog.Record) error {
 
 // TestManagerHearsOfSidecars: one that does not run stands in the status line, and the manager is given time for their stop.
 func TestManagerHearsOfSidecars(t *testing.T) {
+	t.Parallel()
 	m := newHome(t, `{}`).listen(false)
 	m.write("sidecars.toml", "[[sidecar]]\nname = \"feeder\"\ncommand = [\"feeder\"]\n")
 	cmd := m.service(time.Minute, "SOLSTICE_SIDECARS="+filepath.Join(m.dir, "sidecars.toml"))

@@ -29,16 +29,10 @@ func newHome(t *testing.T, script string, versions ...string) *testHome {
 	t.Helper()
 	h := &testHome{t, t.TempDir()}
 	t.Cleanup(h.clear)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, dir := range append(versions, "genesis") {
 		path := filepath.Join(h.dir, "cosmovisor", dir, "bin", "noded")
 		h.check(os.MkdirAll(filepath.Dir(path), 0o755))
-		if err := os.Link(exe, path); err != nil {
-			h.check(exec.Command("cp", exe, path).Run())
-		}
+		h.check(os.Link(nodeBinary, path))
 	}
 	h.check(os.MkdirAll(filepath.Join(h.dir, "data"), 0o755))
 	h.write("config/noded.json", script)
@@ -147,6 +141,7 @@ func (h *testHome) checkNoDebris() {
 // TestKilledSupervisorNeverLeavesTwoNodes kills solstice a hundred times, at any moment, over two upgrades, and starts it
 // again at once (A8). What snapshots there are then are whole.
 func TestKilledSupervisorNeverLeavesTwoNodes(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"block_time":5000000,"stop_time":20000000,"halt_exit":-1,"plans":[{"name":"v2","height":100},{"name":"v3","height":300}]}`,
 		"upgrades/v2", "upgrades/v3")
 	h.validator()
@@ -170,6 +165,7 @@ func TestKilledSupervisorNeverLeavesTwoNodes(t *testing.T) {
 // TestKilledRollbackIsFinished kills a rollback at any moment. The next start finishes it, or finds that nothing was
 // changed; the data goes with the binary, and nothing is signed twice.
 func TestKilledRollbackIsFinished(t *testing.T) {
+	t.Parallel()
 	const failing = `{"block_time":1000000,"halt_exit":-1,"plans":[{"name":"v2","height":5}],"fail":{"v2":9}}`
 	for i := range 12 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -198,6 +194,7 @@ func TestKilledRollbackIsFinished(t *testing.T) {
 
 // TestSecondSupervisorIsRefused: at once, with the first one's number and exit code 3.
 func TestSecondSupervisorIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{}`)
 	first := h.start("run", "start")
 	h.await("start at 0", 1)
@@ -224,6 +221,7 @@ func (h *testHome) link(cmd *exec.Cmd, name string) {
 // TestNodeLeftBehindIsWaitedFor: a node that takes its time to stop after its supervisor was killed keeps the next
 // supervisor waiting.
 func TestNodeLeftBehindIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"stop_time":700000000}`)
 	for i, grace := range []string{"10s", "0s"} {
 		cmd := h.start("run", "start")
@@ -247,6 +245,7 @@ func TestNodeLeftBehindIsWaitedFor(t *testing.T) {
 // TestWrapperScript: where the binary is a script that runs the node as its child, a signal ends the script and not the
 // node. Nothing is started before the node has ended too.
 func TestWrapperScript(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"stop_time":300000000,"halt_exit":-1,"plans":[{"name":"v2","height":10}]}`, "upgrades/v2")
 	for _, dir := range []string{"genesis", "upgrades/v2"} {
 		dir = filepath.Join(h.dir, "cosmovisor", dir)
@@ -280,6 +279,7 @@ func TestWrapperScript(t *testing.T) {
 
 // TestStubbornNodeLeftBehindIsNotJoined: a node that ignores SIGTERM outlives its supervisor; the next one refuses.
 func TestStubbornNodeLeftBehindIsNotJoined(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"ignore_term":true}`)
 	first := h.start("run", "start")
 	h.await("start at 0", 1)
@@ -301,6 +301,7 @@ func TestStubbornNodeLeftBehindIsNotJoined(t *testing.T) {
 
 // TestSignalsReachTheNodeEachTime: also after an upgrade, when Cosmovisor's first handler would have been left (A7).
 func TestSignalsReachTheNodeEachTime(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"halt_exit":0,"plans":[{"name":"v2","height":5}],"ignore_term":true}`, "upgrades/v2")
 	cmd := h.start("run", "start")
 	h.await("v2 start", 1)
@@ -314,6 +315,7 @@ func TestSignalsReachTheNodeEachTime(t *testing.T) {
 
 // TestSignalEndsNodeAndSolstice: solstice ends after the node, with the node's exit code.
 func TestSignalEndsNodeAndSolstice(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
 		if signal.Ignored(sig) {
 			continue // these tests run under nohup, and so does solstice
@@ -343,6 +345,7 @@ func TestSignalledNodeGives128(t *testing.T) {
 
 // TestStopDuringAnUpgrade: a signal while no node runs stops the upgrade; the next start goes on with it.
 func TestStopDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"halt_exit":-1,"plans":[{"name":"v2","height":5}]}`, "upgrades/v2")
 	h.write("cosmovisor/pre.sh", "#!/bin/sh\necho ran >>noded.log\nsleep 30\n")
 	cmd := h.command("run", "start")
@@ -363,6 +366,7 @@ func TestStopDuringAnUpgrade(t *testing.T) {
 
 // TestCtrlCReachesTheNodeOnce: the terminal sends SIGINT to the whole foreground, the node included.
 func TestCtrlCReachesTheNodeOnce(t *testing.T) {
+	t.Parallel()
 	terminal, name := openTerminal(t)
 	slave, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
@@ -415,6 +419,7 @@ func openTerminal(t *testing.T) (master *os.File, slave string) {
 
 // TestPID1ReapsOrphans: as the first process of a container, solstice waits for what is re-parented to it.
 func TestPID1ReapsOrphans(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{}`)
 	h.write("cosmovisor/genesis/bin/script", `#!/bin/sh
 for i in 1 2 3 4 5 6 7 8 9 10; do (sh -c 'sleep 0.0$0' $i &); done
@@ -444,14 +449,18 @@ const nobody = 65534
 // TestOtherOwnerIsRefused: who starts a node on the data of another user, which is mostly root, is told what would come of it.
 // Nothing is changed before, not even what a rollback has left to do. The owner himself is let in.
 func TestOtherOwnerIsRefused(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be another user than the owner")
 	}
 	h := newHome(t, `{"stop_at":2}`)
 	h.check(os.Chmod(filepath.Dir(h.dir), 0o755)) // for who is not root
+	self, err := os.Executable()
+	h.check(err)
+	h.check(exec.Command("cp", self, filepath.Join(h.dir, "solstice")).Run())
 	start := func(uid uint32, env ...string) (int, string) {
 		cmd := h.command("run", "start")
-		cmd.Path = filepath.Join(h.dir, "cosmovisor/genesis/bin/noded") // the same program, where everybody can reach it
+		cmd.Path = filepath.Join(h.dir, "solstice") // the same program, where everybody can reach it
 		cmd.Env = append(cmd.Env, env...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		var said strings.Builder
@@ -493,6 +502,7 @@ func TestOtherOwnerIsRefused(t *testing.T) {
 
 // TestNothingListens: by default solstice answers on its socket in the home alone.
 func TestNothingListens(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{}`)
 	cmd := h.start("run", "start")
 	h.await("start at 0", 1)

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,17 +23,44 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 
 	"solstice/api"
-	"solstice/internal/testnode"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(withNode{m}, map[string]func(){
 		"solstice": main,
-		"noded":    func() { os.Exit(testnode.Main()) },
 		"typed":    typed,
 	})
+}
+
+// nodeBinary is the test node, package testnode. It is small and not under the race detector, as it is started, read and hashed
+// thousands of times.
+var nodeBinary string
+
+// withNode runs the tests with the test node built.
+type withNode struct{ *testing.M }
+
+func (m withNode) Run() int {
+	dir, err := os.MkdirTemp("", "noded-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		nodeBinary = filepath.Join(dir, "noded")
+		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", nodeBinary, "solstice/internal/testnode/noded")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the test node can't be built:", err)
+		return 1
+	}
+	// Most of these tests wait for other processes most of the time. -parallel comes after this.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.M.Run()
 }
 
 // raceOption keeps a process under the race detector from sleeping for a second at its end.
@@ -49,6 +77,7 @@ const raceOption = "GORACE=atexit_sleep_ms=0"
 //	serve NAME FILE     serves a file to who logs in as us3r with p4ssw0rd and has the token t0k3n; sets NAME to its address, with these
 //	application HEIGHT  makes the application.db of a node that has committed a height
 func TestScript(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
@@ -81,16 +110,10 @@ func TestScript(t *testing.T) {
 }
 
 func placeNode(ts *testscript.TestScript, _ bool, args []string) {
-	exe, err := os.Executable()
-	ts.Check(err)
 	for _, dir := range args {
 		path := filepath.Join(ts.Getenv("HOME_DIR"), "cosmovisor", dir, "bin", "noded")
 		ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
-		if os.Link(exe, path) != nil {
-			content, err := os.ReadFile(exe)
-			ts.Check(err)
-			ts.Check(os.WriteFile(path, content, 0o755))
-		}
+		ts.Check(os.Link(nodeBinary, path))
 	}
 }
 

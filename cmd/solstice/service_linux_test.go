@@ -43,6 +43,7 @@ func exampleService() *service {
 
 // TestUnitIsValid: systemd has nothing to say about it, whatever stands in it, and thinks little of what it exposes.
 func TestUnitIsValid(t *testing.T) {
+	t.Parallel()
 	odd := exampleService()
 	odd.args = append(odd.args, "--odd", `a "b" 100% \n $HOME ; 'c'`, ";", "")
 	odd.env = append(odd.env, "SOLSTICE_ODD=a \"b\" 100% \\n $HOME\n'c'\x01é")

@@ -3,7 +3,6 @@ package main
 import (
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -49,6 +48,7 @@ func (h *testHome) awaitNoFeeder() {
 // TestKilledSupervisorNeverLeavesTwoSidecars kills solstice at any moment, over two upgrades, and the sidecar too, and starts it
 // again at once.
 func TestKilledSupervisorNeverLeavesTwoSidecars(t *testing.T) {
+	t.Parallel()
 	for _, start := range []string{"before", "after"} {
 		t.Run(start, func(t *testing.T) {
 			t.Parallel()
@@ -86,6 +86,7 @@ func TestKilledSupervisorNeverLeavesTwoSidecars(t *testing.T) {
 
 // TestKilledSupervisorTakesSidecars: without another start too, the kernel tells them to end.
 func TestKilledSupervisorTakesSidecars(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{}`)
 	h.write("cosmovisor/genesis/bin/single", "#!/bin/sh\necho single starts >>\"$DAEMON_HOME/noded.log\"\nexec sleep 600\n")
 	h.write("sidecars.toml", "[[sidecar]]\nname = \"feeder\"\ncommand = [\"single\"]\n")
@@ -103,6 +104,7 @@ func TestKilledSupervisorTakesSidecars(t *testing.T) {
 
 // TestSidecarsStayWhileNodeRestarts: a node that is started again, and a snapshot for which it is stopped, don't touch them.
 func TestSidecarsStayWhileNodeRestarts(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, `{"stop_at":10,"stop_code":4}`)
 	setting := h.feeder("after")
 	cmd := h.command("run", "start")
@@ -128,9 +130,7 @@ func TestSlowSidecarHoldsUpNoUpgrade(t *testing.T) {
 	h := newHome(t, `{"block_time":20000000,"plans":[{"name":"v2","height":20,"manual":true}]}`)
 	setting := h.feeder("after", "upgrades/v2")
 	h.write("cosmovisor/genesis/bin/feeder", strings.Replace(lonely, "while", "trap '' TERM; while", 1))
-	exe, err := os.Executable()
-	h.check(err)
-	add := h.command("add-upgrade", "v2", exe, "--upgrade-height", "20")
+	add := h.command("add-upgrade", "v2", nodeBinary, "--upgrade-height", "20")
 	add.Env = append(add.Env, setting)
 	h.check(add.Run())
 	l, err := net.Listen("tcp", "127.0.0.1:0")

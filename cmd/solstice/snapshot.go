@@ -37,7 +37,7 @@ An ID can be shortened to where it is the only one. Snapshots lie in DAEMON_DATA
 	return cmd
 }
 
-var snapshotName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var snapshotName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func snapshotCreateCommand(configPath *string) *cobra.Command {
 	var live bool
@@ -54,7 +54,7 @@ as a copy takes; and its own end and start. A validator signs nothing meanwhile.
 			if len(args) == 1 {
 				name = args[0]
 			}
-			if !snapshotName.MatchString(name) {
+			if !snapshotName.MatchString(name) || len(name) > 64 {
 				return &solstice.RefusedError{Reason: fmt.Sprintf("%q can't begin an ID: letters, digits, dots, dashes and underscores can, up to 64", name)}
 			}
 			if live {
