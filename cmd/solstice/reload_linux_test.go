@@ -423,6 +423,7 @@ func TestReloadsOverUpgrades(t *testing.T) {
 			t.Fatalf("%v: %s\n%s", err, out, said)
 		}
 	}
+	h.awaitSaid(`upgrade confirmed.* plan=v3 `) // soon after its start
 	h.checkNoCry()
 	status := h.status()
 	for i, u := range status.Upgrades {
