@@ -26,6 +26,7 @@ import (
 type reload struct {
 	reply  chan<- reply[solstice.Reloading] // has room for one
 	passed bool                             // the trial
+	node   *child.Process                   // that it was tried with
 }
 
 // TrialPassed is what a version prints that could take over.
@@ -57,7 +58,7 @@ func (s *Supervisor) beginReload(r *reload) {
 		s.refuseReload(r, noTime(reason))
 		return
 	}
-	s.reload, s.reloadFault = r, ""
+	s.reload, s.reloadFault, r.node = r, "", s.process
 	g, kin := s.handover(), s.process.Kin()
 	for _, one := range s.sidecars.Status() {
 		if one.PID > 0 {
@@ -92,7 +93,11 @@ func (s *Supervisor) refuseReload(r *reload, err error) {
 // reloadTried notes how the trial has ended. One that failed while an upgrade began says nothing of the version: the node that it was to
 // take over is stopped.
 func (s *Supervisor) reloadTried(err error) {
-	if reason := s.noReload(); err != nil && reason != "" {
+	reason := s.noReload()
+	if reason == "" && s.process != s.reload.node {
+		reason = "the node was started anew meanwhile"
+	}
+	if err != nil && reason != "" {
 		s.refuseReload(s.reload, noTime(reason))
 		s.reload = nil
 		return

@@ -50,7 +50,15 @@ func (h *testHome) write(path, content string) {
 	h.Helper()
 	path = filepath.Join(h.dir, path)
 	h.check(os.MkdirAll(filepath.Dir(path), 0o755))
-	h.check(os.WriteFile(path, []byte(content), 0o755))
+	h.check(writeProgram(path, []byte(content)))
+}
+
+// writeProgram writes a file that may be executed soon. No process that another test starts meanwhile may inherit it while it is open for
+// writing: then it could not be executed ("text file busy").
+func writeProgram(path string, content []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, content, 0o755)
 }
 
 func (h *testHome) log() string {

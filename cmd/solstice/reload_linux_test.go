@@ -70,7 +70,7 @@ func firstVersion(t *testing.T) string {
 	t.Helper()
 	first.Do(func() { first.content, first.err = os.ReadFile(buildVersion(t, "v1.0.0")) })
 	path := filepath.Join(t.TempDir(), "solstice")
-	if err := errors.Join(first.err, os.WriteFile(path, first.content, 0o755)); err != nil {
+	if err := errors.Join(first.err, writeProgram(path, first.content)); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -214,7 +214,7 @@ func TestReloadRefused(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	script := func(text string) string {
 		path := filepath.Join(t.TempDir(), "script")
-		h.check(os.WriteFile(path, []byte(text), 0o755))
+		h.check(writeProgram(path, []byte(text)))
 		return path
 	}
 	for _, tt := range []struct{ name, program, want string }{
@@ -268,7 +268,7 @@ func TestReloadGoesBack(t *testing.T) {
 		t.Run(tt.fate, func(t *testing.T) {
 			h.write("fate", tt.fate)
 			binary := filepath.Join(t.TempDir(), "solstice")
-			h.check(os.WriteFile(binary, bad, 0o755))
+			h.check(writeProgram(binary, bad))
 			h.put(binary)
 			h.reload(1, tt.want)
 			h.checkUntouched("v1.0.0")
@@ -359,7 +359,7 @@ func TestReloadSidecars(t *testing.T) {
 	}
 	write := func(path, text string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		if err := writeProgram(path, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -423,6 +423,7 @@ func TestReloadsOverUpgrades(t *testing.T) {
 			t.Fatalf("%v: %s\n%s", err, out, said)
 		}
 	}
+	h.awaitSaid(`upgrade confirmed.* plan=v3 `) // soon after its start
 	h.checkNoCry()
 	status := h.status()
 	for i, u := range status.Upgrades {
