@@ -95,8 +95,10 @@ func (h *exchange) service(program string) *exec.Cmd {
 	line := ""
 	for _, file := range []string{"noded.service", "noded.service.d/solstice.conf"} {
 		content, _ := os.ReadFile(filepath.Join(h.units, file)) // without a drop-in Cosmovisor runs
-		if _, after, ok := strings.Cut(strings.ReplaceAll(string(content), "ExecStart=\n", ""), "ExecStart="); ok {
-			line = strings.TrimSpace(after)
+		for one := range strings.Lines(string(content)) {
+			if command, ok := strings.CutPrefix(strings.TrimSpace(one), "ExecStart="); ok && command != "" {
+				line = command
+			}
 		}
 	}
 	args := strings.Fields(line)
