@@ -34,9 +34,8 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 	ctx, cancel := context.WithTimeout(ctx, chainLimit)
 	defer cancel()
 	consensus, err := s.Node.Consensus(ctx)
-	if err != nil {
-		s.tellStandstill(nil) // nothing is known
-		return scoutEvery
+	if err != nil || consensus.Height > height.Committed+1 {
+		return standstillEvery // nothing new is known, or it has gone on just now
 	}
 	still := standstill(consensus, height.Committed, s.Settings.NoEmptyBlocks)
 	if still != nil {
@@ -56,8 +55,6 @@ func standstill(c node.Consensus, committed int64, noEmptyBlocks bool) *solstice
 		}
 	}
 	switch {
-	case c.Height > committed+1:
-		return nil // it has gone on meanwhile
 	case len(c.Peers) == 0:
 		still.Kind = solstice.StandstillAlone
 		still.Cause = "it has no peers"
@@ -88,9 +85,10 @@ func standstill(c node.Consensus, committed int64, noEmptyBlocks bool) *solstice
 // tellStandstill says what is new.
 func (s *Supervisor) tellStandstill(now *solstice.Standstill) {
 	before := s.still.Swap(now)
+	height := s.view.Load().Live.Height.Committed
 	switch {
-	case now == nil && before != nil:
-		s.Log.Info("the node stands still no more", "height", s.view.Load().Live.Height.Committed)
+	case now == nil && before != nil && height > before.Height:
+		s.Log.Info("the node stands still no more", "height", height)
 	case now == nil || before != nil && before.Kind == now.Kind:
 	case now.Kind == solstice.StandstillNetwork:
 		s.Log.Info("the network stands still", standstillValues(now)...)

@@ -1,11 +1,17 @@
 package supervisor
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"solstice"
 	"solstice/node"
+	"solstice/upgrade"
 )
 
 // TestStandstill: who has stopped, by what the node and its peers are at.
@@ -18,7 +24,6 @@ func TestStandstill(t *testing.T) {
 		want          solstice.StandstillKind // empty: none
 		cause         string
 	}{
-		{"gone-on-meanwhile", node.Consensus{Height: 101, Peers: []int64{101}}, false, "", ""},
 		{"no-peers", node.Consensus{Height: 100}, false, solstice.StandstillAlone, "no peers"},
 		{"syncs-alone", node.Consensus{Height: 1, CatchingUp: true}, false, solstice.StandstillAlone, "no peers"},
 		{"syncs", node.Consensus{Height: 1, Peers: []int64{500, 501}, CatchingUp: true}, false, solstice.StandstillCatchingUp, "gets no blocks from its peers (2)"},
@@ -38,4 +43,41 @@ func TestStandstill(t *testing.T) {
 			}
 		})
 	}
+}
+
+// answers is a node that says one thing of its consensus.
+type answers struct {
+	silent
+	consensus node.Consensus
+	err       error
+}
+
+func (a answers) Consensus(context.Context) (node.Consensus, error) { return a.consensus, a.err }
+
+// TestTellStandstill: it is told once, an answer that is missing ends nothing, and its end is told when a block has come.
+func TestTellStandstill(t *testing.T) {
+	var log bytes.Buffer
+	s := &Supervisor{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	pace := node.Pace{Usual: time.Second}
+	see := func(committed int64, heard time.Time, node answers, want string) {
+		t.Helper()
+		log.Reset()
+		s.Node = node
+		s.view.Store(&view{State: "running", HeardAt: heard, Live: upgrade.Live{Running: true, Height: upgrade.Height{Committed: committed, Known: true}}})
+		s.seeStandstill(t.Context(), pace)
+		if got := log.String(); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("at %d: log %q, want %q", committed, got, want)
+		}
+	}
+	ago := time.Now().Add(-time.Hour)
+	stands := answers{consensus: node.Consensus{Height: 100, Peers: []int64{140}}}
+	see(99, time.Now(), stands, "")
+	see(99, ago, stands, "level=WARN msg=\"the node stands still\" height=99")
+	see(99, ago, stands, "")
+	see(99, ago, answers{err: errors.New("no answer")}, "")
+	see(99, ago, answers{consensus: node.Consensus{Height: 101}}, "") // a block has come since the height was asked for
+	if s.still.Load() == nil {
+		t.Error("it is forgotten")
+	}
+	see(100, time.Now(), stands, "level=INFO msg=\"the node stands still no more\" height=100")
 }
