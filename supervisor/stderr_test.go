@@ -5,7 +5,9 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -92,28 +94,42 @@ func TestFlushIsBounded(t *testing.T) {
 	<-r.ended
 }
 
-// TestFlushWaitsForASlowFile: as long as something is taken it is waited for, however long all of it takes.
+// TestFlushWaitsForASlowFile: as long as something is taken it is waited for, up to the whole patience; one that is stuck is given up sooner.
 func TestFlushWaitsForASlowFile(t *testing.T) {
-	r, node, out := reading(t)
-	defer out.Close()
-	const size = 1 << 20
-	if _, err := node.Write(make([]byte, size)); err != nil {
-		t.Fatal(err)
+	for _, tt := range []struct {
+		name   string
+		pieces int // that are taken, one each 900 ms, of ten
+		whole  time.Duration
+		want   time.Duration
+	}{
+		{"slow", 10, time.Hour, 9 * time.Second},
+		{"stuck-in-the-middle", 5, time.Hour, 5*900*time.Millisecond + time.Second},
+		{"too-slow", 10, 4 * time.Second, 4 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := &outlet{writing: 10}
+				o.changed = sync.NewCond(&o.mu)
+				var taking sync.WaitGroup
+				taking.Go(func() {
+					for range tt.pieces {
+						time.Sleep(900 * time.Millisecond)
+						o.mu.Lock()
+						o.writing--
+						o.taken++
+						o.mu.Unlock()
+						o.changed.Broadcast()
+					}
+				})
+				start := time.Now()
+				o.flush(patience{time.Second, tt.whole})
+				if took := time.Since(start); took != tt.want {
+					t.Errorf("waited for %v, want %v", took, tt.want)
+				}
+				taking.Wait()
+			})
+		})
 	}
-	r.said()
-	go func() {
-		for buf := make([]byte, 64<<10); ; time.Sleep(100 * time.Millisecond) { // 16 pieces
-			if _, err := out.Read(buf); err != nil {
-				return
-			}
-		}
-	}()
-	r.to.flush(patience{time.Second, time.Hour})
-	if r.to.taken != size {
-		t.Errorf("%d bytes of %d were taken", r.to.taken, size)
-	}
-	node.Close()
-	<-r.ended
 }
 
 // TestFailuresInARow: one that ran for a while starts a new row.
