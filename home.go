@@ -67,6 +67,9 @@ func (h Home) JournalFile() string { return filepath.Join(h.StateDir, "journal.j
 // HeightFile holds the last committed height that the node told us.
 func (h Home) HeightFile() string { return filepath.Join(h.StateDir, "height.json") }
 
+// SeenFile holds what was seen of the chain's plans over time.
+func (h Home) SeenFile() string { return filepath.Join(h.StateDir, "seen-plans.json") }
+
 // SignStateFile holds how far each validator of this home has signed, one JSON document a line. It lies outside Data, which
 // a restore takes back, and in a folder of its own, which is locked while it is written.
 func (h Home) SignStateFile() string { return filepath.Join(h.StateDir, "sign-state", "marks.jsonl") }

@@ -97,7 +97,7 @@ func (p Plan) Validate() error {
 	switch {
 	case p.Name == "":
 		return errors.New("a plan needs a name")
-	case escaped == "." || escaped == "..", len(escaped) > 255, strings.ContainsRune(p.Name, 0):
+	case strings.HasPrefix(escaped, "."), len(escaped) > 255, strings.ContainsRune(p.Name, 0):
 		return fmt.Errorf("plan name %.60q is not a directory name", p.Name)
 	case p.Height <= 0:
 		return fmt.Errorf("plan %q needs a height above 0, not %d", p.Name, p.Height)

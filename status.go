@@ -22,6 +22,8 @@ type Status struct {
 	Coming      []Coming     `json:"coming,omitempty"`      // what is ahead, pending or not; only with the chain's own word
 	Unseen      string       `json:"unseen,omitempty"`      // why the chain's word is missing, or a part of it
 	Readiness   *Readiness   `json:"readiness,omitempty"`   // absent unless a supervisor has checked it
+	Held        []Held       `json:"held,omitempty"`        // plans that are not carried out although their height may come
+	Faults      []string     `json:"faults,omitempty"`      // what is unknown or can't be read, and what follows from it; each a sentence
 	Waiting     string       `json:"waiting,omitempty"`     // why a due plan is not carried out, or what the plan file's fault is
 	Next        string       `json:"next,omitempty"`        // what the next start will do besides starting the node
 	Doing       *Doing       `json:"doing,omitempty"`       // absent unless an upgrade is under way
@@ -84,7 +86,7 @@ type Binary struct {
 
 // Height is the last block that the node is known to have committed.
 type Height struct {
-	Committed int64     `json:"committed"`
+	Committed int64     `json:"committed"` // for certain; it may be further
 	At        time.Time `json:"at"`
 	Source    string    `json:"source"` // node: it says so; data: its databases do; record: it said so before it ended
 }
@@ -95,6 +97,14 @@ type Pending struct {
 	Height int64  `json:"height"`
 	Origin string `json:"origin"` // plan file or operator
 	Binary Binary `json:"binary"`
+}
+
+// Held is a plan that is not carried out although its height may come.
+type Held struct {
+	Name   string `json:"name"`
+	Height int64  `json:"height"`
+	Reason string `json:"reason"`
+	Hint   string `json:"hint"`
 }
 
 // Coming is an upgrade that is ahead, as the chain, the plan file or the operator says.
@@ -192,6 +202,7 @@ const (
 	StandstillNetwork    StandstillKind = "the network"
 	StandstillAlone      StandstillKind = "no peers"
 	StandstillCatchingUp StandstillKind = "catching up"
+	StandstillNoPlanFile StandstillKind = "no plan file" // at the height of a scheduled plan
 )
 
 // Standstill is why a node that runs has committed no block for long.
@@ -217,6 +228,7 @@ const (
 	CrashLocked      CrashKind = "database locked"
 	CrashLibrary     CrashKind = "missing library"
 	CrashWrongBinary CrashKind = "wrong binary"
+	CrashOldRelease  CrashKind = "old release" // under the new version's name
 	CrashDisk        CrashKind = "disk full"
 	CrashPanic       CrashKind = "panic" // of another cause
 	CrashKilled      CrashKind = "killed"
@@ -257,14 +269,15 @@ type Upgrade struct {
 	Binary    string    `json:"binary"` // directory, relative to the folder cosmovisor/
 	State     string    `json:"state"`  // begun, switched, confirmed, abandoned, rolled back, or by itself: the node did it
 	Begun     time.Time `json:"begun"`
-	Confirmed time.Time `json:"confirmed,omitzero"` // when a block beyond Height was committed
+	Halted    time.Time `json:"halted,omitzero"`    // when the node stood still, as far as that is known; else Begun
+	Confirmed time.Time `json:"confirmed,omitzero"` // when the new binary was seen to have committed Height
 	Standing  Standing  `json:"standing"`
 	Steps     []Step    `json:"steps"`
 }
 
 // Standing is how long a node stood still for an upgrade. Zero means not known.
 type Standing struct {
-	Total     Seconds `json:"total"`     // halt to the first block beyond the plan's height
+	Total     Seconds `json:"total"`     // halt to the first block beyond the plan's height; 0 until it is there
 	Ours      Seconds `json:"ours"`      // of it, halt to the new binary executing
 	Migration Seconds `json:"migration"` // of it, the new binary executing to the plan's block committed
 }

@@ -66,9 +66,21 @@ func Find(home solstice.Home, args []string, getenv func(string) string, grpc st
 	return c
 }
 
+// Answer is a height that a node told.
+type Answer struct {
+	Height int64
+	Tied   bool
+	Doubt  string
+}
+
 // Committed returns the height of the last block that the application has committed. At a halt for an upgrade at
 // height H it is H-1 (seen on SDK v0.54 and v0.55).
-func (c *Client) Committed(ctx context.Context) (int64, error) {
+func (c *Client) Committed(ctx context.Context) (Answer, error) {
+	height, err := c.committed(ctx)
+	return Answer{Height: height, Tied: true}, err
+}
+
+func (c *Client) committed(ctx context.Context) (int64, error) {
 	switch {
 	case c.rpc != nil:
 		return c.rpc.abciInfo(ctx)

@@ -325,7 +325,7 @@ func (r *rehearsal) place(n *localnet.Node) error {
 	if err := errors.Join(os.Chtimes(paths.PlanFile(), now, now), os.MkdirAll(paths.StateDir, 0o700)); err != nil {
 		return err
 	}
-	return upgrade.WriteHeight(paths, upgrade.HeightRecord{Committed: r.result.Height - 1, At: now})
+	return upgrade.WriteHeight(paths, upgrade.HeightRecord{Committed: r.result.Height - 1, At: now, Exact: true})
 }
 
 var lastWords = regexp.MustCompile(`(?i)panic|error|ERR|fail`)

@@ -68,7 +68,8 @@ func (h Home) Look(ctx context.Context) (Sight, error) {
 	if err := h.Snapshots.InUse(); err != nil {
 		return s, err
 	}
-	facts, err := upgrade.Gather(h.Home, upgrade.Live{})
+	s.Heights = node.ReadHeights(h.Home, h.Settings)
+	facts, err := upgrade.Gather(h.Home, upgrade.Stopped(s.Heights), nil)
 	if err != nil {
 		return s, err
 	}
@@ -76,9 +77,8 @@ func (h Home) Look(ctx context.Context) (Sight, error) {
 	if facts.Link.Fault != "" {
 		return s, &solstice.RefusedError{Reason: "the current link can't be used: " + facts.Link.Fault}
 	}
-	s.Heights = node.ReadHeights(h.Home, h.Settings)
-	if facts.Height.Known {
-		s.Told = facts.Height.Committed
+	if facts.Told.Known() {
+		s.Told = facts.Told.Low
 	}
 	if err := h.lookAtSigns(&s); err != nil {
 		return s, err
@@ -112,7 +112,7 @@ func (h Home) lookAtSigns(s *Sight) error {
 func (h Home) applied(facts upgrade.Gathered) []upgrade.Switched {
 	var applied []upgrade.Switched
 	for _, one := range facts.History {
-		if slices.ContainsFunc(facts.Applied, one.Is) {
+		if slices.ContainsFunc(facts.Behind, one.Is) {
 			applied = append(applied, one)
 		}
 	}
@@ -127,7 +127,7 @@ func (h Home) find(facts upgrade.Gathered, s *Sight) {
 	switch {
 	case isBegun:
 		s.Plan, s.Dir, s.Manual, s.Stage, s.Before = begun.Plan, begun.Dir, begun.Manual, Begun, s.Link
-	case file != nil && !slices.ContainsFunc(facts.Applied, file.Is) && s.last() >= file.Height-1:
+	case file != nil && !slices.ContainsFunc(facts.Behind, file.Is) && s.last() >= file.Height-1:
 		s.Plan, s.Dir, s.Stage, s.Before = file.Plan, file.Dir, Due, s.Link
 	case len(s.Applied) > 0:
 		last := s.Applied[len(s.Applied)-1]

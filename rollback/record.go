@@ -181,7 +181,7 @@ func (r record) note(home solstice.Home) error {
 	case *r.Height == 0:
 		errs = append(errs, durable.Remove(home.HeightFile()))
 	default:
-		errs = append(errs, upgrade.WriteHeight(home, upgrade.HeightRecord{Committed: *r.Height, At: r.Begun}))
+		errs = append(errs, upgrade.WriteHeight(home, upgrade.HeightRecord{Committed: *r.Height, At: r.Begun, Exact: true}))
 	}
 	return errors.Join(errs...)
 }

@@ -163,7 +163,7 @@ func checkBack(t *testing.T, h Home, corrected string) {
 	if record, err := upgrade.ReadHeight(h.Home); err != nil || record.Committed != 99 {
 		t.Errorf("height record: %+v, %v", record, err)
 	}
-	facts, err := upgrade.Gather(h.Home, upgrade.Live{})
+	facts, err := upgrade.Gather(h.Home, upgrade.Live{}, nil)
 	check(t, err)
 	want := upgrade.Wait
 	if corrected != "" {

@@ -14,11 +14,12 @@ import (
 
 // carryOut starts the upgrade. The node is not touched before it stands in the journal.
 func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
-	if s.written && !facts.IsManual(d.Plan) {
-		s.confirm(d.Plan.Height - 1) // the node has committed that before it wrote its plan, whether it was asked or not
+	if s.live.Written && !facts.IsManual(d.Plan) {
+		// The node has committed that before it wrote its plan, whether it was asked or not.
+		s.confirm(upgrade.Exactly(d.Plan.Height-1, upgrade.SourceNode))
 	}
 	u := &upgrade.Upgrade{
-		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.Link.Dir, Under: facts.Under(), Height: facts.Height.Committed,
+		Home: s.Home, Plan: d.Plan, Dir: d.Dir, From: facts.InUse(), Under: facts.Under(), Height: facts.Height.Low,
 		Manual: facts.IsManual(d.Plan), Halted: s.halted(d.Plan, facts),
 		Options: s.Upgrade, Node: family{stopper{s, s.process}}, Probes: &s.probes, Log: s.Log, Ended: s.recordSigned,
 		Doing: func(step string) {
@@ -31,9 +32,9 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	} else if err != nil {
 		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}
-	s.watched, s.unseen = nil, false // from here on the journal speaks of this upgrade, and after it there is no need to look
+	s.watched, s.unread, s.live.Retried = nil, false, nil // from here on the journal speaks of this upgrade, and after it there is no need to look
 	s.said.anew(saidWaiting, "")
-	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.Link.Dir, "to", d.Dir)
+	s.Log.Info("upgrading", "plan", d.Plan.Name, "height", d.Plan.Height, "from", facts.InUse(), "to", d.Dir)
 	if preferred := s.Home.DirNames(d.Plan.Name)[0]; filepath.Base(d.Dir) != preferred {
 		s.Log.Warn("the plan's folder has another case than it should have; it is the only one, so it is used", "path", d.Dir, "should be", preferred)
 	}
@@ -44,9 +45,23 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	return false, 0, nil
 }
 
+// stopForWork stops the node with its sidecars, beside the loop, and then does the work.
+func (s *Supervisor) stopForWork(then func(ctx context.Context) error) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	s.work, s.stopWork = make(chan error, 1), stop
+	node := family{stopper{s, s.process}}
+	go func() {
+		err := node.Stop(ctx)
+		if err == nil && then != nil {
+			err = then(ctx)
+		}
+		s.work <- err
+	}()
+}
+
 // halted is when the node wrote the plan file, or zero: a running node that has not written it has not halted.
 func (s *Supervisor) halted(plan solstice.Plan, facts upgrade.Gathered) time.Time {
-	if facts.File == nil || !facts.File.Is(plan) || s.process != nil && !s.written {
+	if facts.File == nil || !facts.File.Is(plan) || s.process != nil && !s.live.Written {
 		return time.Time{}
 	}
 	info, err := os.Stat(s.Home.PlanFile())

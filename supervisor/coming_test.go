@@ -131,7 +131,10 @@ func TestTellAhead(t *testing.T) {
 // silent is a node that never answers.
 type silent struct{}
 
-func (silent) Committed(ctx context.Context) (int64, error) { <-ctx.Done(); return 0, ctx.Err() }
+func (silent) Committed(ctx context.Context) (node.Answer, error) {
+	<-ctx.Done()
+	return node.Answer{}, ctx.Err()
+}
 func (silent) Plan(ctx context.Context) (solstice.Plan, bool, error) {
 	<-ctx.Done()
 	return solstice.Plan{}, false, ctx.Err()
@@ -139,6 +142,10 @@ func (silent) Plan(ctx context.Context) (solstice.Plan, bool, error) {
 func (silent) Proposals(ctx context.Context) ([]node.Proposal, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+func (silent) Applied(ctx context.Context, _ string) (int64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
 }
 func (silent) Pace(ctx context.Context) (node.Pace, error) {
 	<-ctx.Done()

@@ -14,7 +14,7 @@ import (
 	"solstice/crash"
 	"solstice/internal/child"
 	"solstice/internal/durable"
-	"solstice/readiness"
+	"solstice/upgrade"
 )
 
 const (
@@ -35,6 +35,7 @@ func (s *Supervisor) tellEnd(end child.End) {
 		s.Log.Info("node ended", "end", end.String())
 		return
 	}
+	s.seePlanFile()
 	c := s.name(end)
 	s.count(c)
 	s.crash = c
@@ -53,8 +54,7 @@ func (s *Supervisor) tellEnd(end child.End) {
 
 // halts says whether an end is that of a node that has written its plan's file: some SDKs let it end with an error then.
 func (s *Supervisor) halts(kind solstice.CrashKind) bool {
-	s.seePlanFile()
-	return s.written && (kind == solstice.CrashWrongBinary || kind == solstice.CrashPanic || kind == solstice.CrashUnknown)
+	return s.live.Written && (kind == solstice.CrashWrongBinary || kind == solstice.CrashPanic || kind == solstice.CrashUnknown)
 }
 
 // name names an end by everything that can be known of it now.
@@ -68,14 +68,28 @@ func (s *Supervisor) name(end child.End) *solstice.Crash {
 		facts.Said = s.stderr.said()
 	}
 	if (end.Code == loaderFailed || end.Code == 1) && end.Signal == 0 && s.lived(end) < loadTime {
-		facts.Missing = readiness.MissingLibraries(s.binary)
+		facts.Missing = artifact.MissingLibraries(s.binary)
 	}
 	c := crash.Name(facts)
 	c.At, c.End, c.Cause = end.At, end.String(), artifact.Redact(c.Cause)
 	for i := range c.Lines {
 		c.Lines[i] = artifact.Redact(c.Lines[i])
 	}
+	if plan, again := s.haltedAgain(); again {
+		c.Kind = solstice.CrashOldRelease
+		c.Cause, c.Do = upgrade.OldRelease(s.dir, plan)
+	}
 	return &c
+}
+
+// haltedAgain says whether the new binary of an upgrade wrote the plan file of that very
+// upgrade.
+func (s *Supervisor) haltedAgain() (plan solstice.Plan, again bool) {
+	if !s.live.Written || s.watched == nil || s.watched.Confirmed {
+		return plan, false
+	}
+	plan, err := solstice.ReadPlan(s.Home.PlanFile())
+	return plan, err == nil && plan.Is(s.watched.Plan)
 }
 
 func (s *Supervisor) lived(end child.End) time.Duration { return end.At.Sub(s.view.Load().Node.Since) }
@@ -106,7 +120,7 @@ func (s *Supervisor) gaveUp() error {
 
 // notStarted explains why a binary could not be started: where its loader is missing the kernel says only that a file is.
 func notStarted(binary string, err error) error {
-	if missing := readiness.MissingLibraries(binary); errors.Is(err, fs.ErrNotExist) && len(missing) > 0 {
+	if missing := artifact.MissingLibraries(binary); errors.Is(err, fs.ErrNotExist) && len(missing) > 0 {
 		err = fmt.Errorf("%w: %s", err, strings.Join(missing, "; "))
 	}
 	return fmt.Errorf("start %s: %w", binary, err)

@@ -25,7 +25,7 @@ import (
 // handoverFormat is the format of what one version of Solstice hands over to the next in its process. A version reads its own format and
 // those before it (olderFormats). What a version does not know is ignored and what is missing is zero, so a field that can be done
 // without needs no new format.
-const handoverFormat = 1
+const handoverFormat = 2
 
 // olderFormats turn a format into the next, by its number.
 var olderFormats = map[int]func(fields map[string]json.RawMessage) error{}
@@ -59,10 +59,8 @@ type given struct {
 	Files   files     `json:"files"`
 
 	Process  solstice.Process `json:"process"`
-	PlanAt   watch.Stamp      `json:"plan_at"`
-	Written  bool             `json:"written"`
-	Heard    upgrade.Height   `json:"heard"`
-	HeardAt  time.Time        `json:"heard_at,omitzero"`
+	Live     upgrade.Live     `json:"live"`
+	BinaryAt watch.Stamp      `json:"binary_at"`
 	Failures int              `json:"failures"`
 	Told     bool             `json:"told"` // the manager, that the node runs
 	KeptFor  solstice.Plan    `json:"kept_for"`
@@ -201,7 +199,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		return err
 	}
 	g := &h.given
-	facts, err := upgrade.Gather(s.Home, upgrade.Live{Running: true})
+	facts, err := upgrade.Gather(s.Home, g.Live, nil)
 	if err != nil {
 		return err
 	}
@@ -214,21 +212,23 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		return err
 	}
 	h.take()
-	s.readyBefore(facts.Link.Dir) // those that are new in the list; the node runs already
-	s.sidecarsAfter(facts.Link.Dir)
+	s.readyBefore(facts.InUse()) // those that are new in the list; the node runs already
+	s.sidecarsAfter(facts.InUse())
 	s.supervised, s.nodeLock = os.NewFile(uintptr(g.Files.Supervised), "supervised"), os.NewFile(uintptr(g.Files.NodeLock), "node lock")
 	if g.Files.Socket > 0 {
 		s.listening = os.NewFile(uintptr(g.Files.Socket), "socket")
 	}
 	s.process, s.ended = process, process.Done()
-	s.binary, s.kills = s.Home.Binary(facts.Link.Dir), crash.CountKills()
+	s.dir = facts.InUse()
+	s.binary, s.binaryAt, s.kills = s.Home.Binary(s.dir), g.BinaryAt, crash.CountKills()
 	if g.Files.Stderr > 0 {
 		err := s.readOn(os.NewFile(uintptr(g.Files.Stderr), "stderr of the node"))
 		s.warn("what the node says on stderr gets lost", err)
 	}
-	s.planAt, s.written, s.heard, s.heardAt, s.failures, s.keptFor = g.PlanAt, g.Written, g.Heard, g.HeardAt, g.Failures, g.KeptFor
+	s.live, s.failures, s.keptFor = g.Live, g.Failures, g.KeptFor
+	s.live.Launched = s.dir
 	s.notifier.ready = g.Told
-	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, facts.Link.Dir)
+	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, s.dir)
 	s.warn("the journal can't be written", err)
 	s.reloads, s.reloadFault = g.Reloads, h.fault
 	s.view.Store(&view{Since: g.Since, State: "running", Node: &g.Process})
@@ -247,7 +247,7 @@ func (s *Supervisor) handover() given {
 	v := s.view.Load()
 	return given{
 		Format: handoverFormat, Version: s.Version, Reloads: s.reloads, Home: s.Home.Dir, Node: s.Home.Node, Since: v.Since,
-		Process: *v.Node, PlanAt: s.planAt, Written: s.written, Heard: s.heard, HeardAt: s.heardAt, Failures: s.failures, Told: s.notifier.ready, KeptFor: s.keptFor,
+		Process: *v.Node, Live: s.live, BinaryAt: s.binaryAt, Failures: s.failures, Told: s.notifier.ready, KeptFor: s.keptFor,
 	}
 }
 

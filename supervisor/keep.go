@@ -16,7 +16,7 @@ func (s *Supervisor) keepBefore(d upgrade.Decision, facts upgrade.Gathered) (wai
 	}
 	s.keptFor, s.keeping = *d.Keep, true
 	u := &upgrade.Upgrade{
-		Home: s.Home, Plan: *d.Keep, From: d.Dir, Under: facts.Under(), Height: facts.Height.Committed,
+		Home: s.Home, Plan: *d.Keep, From: d.Dir, Under: facts.Under(), Height: facts.Height.Low,
 		Options: s.Upgrade, Probes: &s.probes, Log: s.Log,
 	}
 	s.doing.Store(&solstice.Doing{Name: u.Plan.Name, Height: u.Plan.Height, Step: "snapshot", Since: time.Now()})

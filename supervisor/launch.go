@@ -15,6 +15,7 @@ import (
 	"solstice"
 	"solstice/artifact"
 	"solstice/internal/durable"
+	"solstice/node"
 	"solstice/upgrade"
 	"solstice/watch"
 )
@@ -30,13 +31,13 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err := facts.Settle(s.Home); err != nil {
 		return s.keepOrRefuse(err)
 	}
-	if d.Note != "" {
-		s.Log.Warn(d.Note)
+	for _, note := range d.Notes {
+		s.Log.Warn(note)
 	}
 	if d.Relink {
 		s.warn("the current link can't be made", facts.Relink(s.Home, d))
 	}
-	if !facts.Height.Known && len(d.Pending) > 0 {
+	if !facts.Height.Known() && len(d.Pending) > 0 {
 		s.Log.Info("the height is not known: no plan is due before the node tells it", "plan", d.Pending[0].Name, "height", d.Pending[0].Height)
 	}
 	switch mended, err := facts.MendPlan(s.Home, d.Dir); {
@@ -53,13 +54,15 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	cmd.Dir, cmd.Env = s.Home.Root(), artifact.Environ(binary)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.nodeLock}
-	s.planAt, s.written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
+	s.live.PlanAt, s.live.Written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
 	process, err := s.startNode(cmd)
 	if err != nil {
 		return true, solstice.ExitFailed, notStarted(binary, err)
 	}
 	s.recordHeight() // of the node before: it may be the last that is known for long
-	s.heard, s.disk = upgrade.Height{}, nil
+	s.live.Fetching = s.Settings.StateSync && !node.HasDatabases(s.Home, s.Settings)
+	s.dir, s.binaryAt = d.Dir, watch.StampOf(binary)
+	s.live.Launched, s.live.Height, s.live.HeightAt, s.live.Disk, s.heightFault = d.Dir, upgrade.Height{}, time.Time{}, nil, nil
 	s.process, s.ended, s.last = process, process.Done(), nil
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
@@ -117,15 +120,15 @@ func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done b
 
 // endedEarly explains the end of a new binary that never got beyond its plan's height.
 func (s *Supervisor) endedEarly() error {
-	mute := !s.heard.Known && s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter // its blocks can't be seen
-	if s.watched == nil || s.asked != nil || mute {
+	mute := !s.live.Height.Known() && s.last.At.Sub(s.view.Load().Node.Since) >= steadyAfter // its blocks can't be seen
+	if s.watched == nil || s.watched.Confirmed || s.asked != nil || mute {
 		return nil
 	}
 	early := func(end string) string {
 		if !strings.HasSuffix(end, "stands above") {
 			end += "; what it printed stands above"
 		}
-		return fmt.Sprintf("upgrade %q: the new binary in %s ended before a block beyond height %d was seen: %s, and the next start tries it again",
+		return fmt.Sprintf("upgrade %q: the new binary in %s ended before block %d was seen: %s, and the next start tries it again",
 			s.watched.Plan.Name, s.watched.Dir, s.watched.Plan.Height, end)
 	}
 	if s.crash == nil {

@@ -162,10 +162,10 @@ func (s *Supervisor) send(lines ...string) bool {
 func (s *Supervisor) summary(now time.Time) string {
 	parts := []string{"height not known yet"}
 	switch {
-	case s.heard.Known:
-		parts[0] = "height " + grouped(s.heard.Committed)
-	case s.known.Known: // by the databases, or it was written down
-		parts[0] = "height " + grouped(s.known.Committed)
+	case s.live.Height.Known():
+		parts[0] = "height " + grouped(s.live.Height.Low)
+	case s.known.Known(): // by the databases, or it was written down
+		parts[0] = "height " + grouped(s.known.Low)
 	}
 	if doing := s.doing.Load(); s.work != nil && doing != nil {
 		parts = append(parts, fmt.Sprintf("upgrading to %s: %s for %s", doing.Name, doing.Step, span(now.Sub(doing.Since))))
@@ -192,7 +192,7 @@ func (s *Supervisor) summary(now time.Time) string {
 	default:
 		parts = append(parts, s.nextPlan(now)...)
 	}
-	if still := s.still.Load(); still != nil && s.work == nil && s.asked == nil && s.heard.Committed <= still.Height {
+	if still := s.still.Load(); still != nil && s.work == nil && s.asked == nil && s.live.Height.Low <= still.Height {
 		parts = append(parts, fmt.Sprintf("stands still for %s: %s", span(now.Sub(still.Since)), still.Cause))
 	}
 	for _, one := range s.sidecars.Status() {
@@ -210,7 +210,7 @@ func (s *Supervisor) nextPlan(now time.Time) (parts []string) {
 		outlook = &Outlook{}
 	}
 	var next *solstice.Plan
-	if p := outlook.Plan; p != nil && p.Height > s.heard.Committed+1 {
+	if p := outlook.Plan; p != nil && p.Height > s.live.Height.Low+1 {
 		next = p
 	}
 	for i, c := range s.pending {
@@ -227,8 +227,8 @@ func (s *Supervisor) nextPlan(now time.Time) (parts []string) {
 		parts = append(parts, next.Name+" any moment")
 	case ok:
 		parts = append(parts, fmt.Sprintf("%s in %s", next.Name, span(at.Sub(now))))
-	case s.heard.Known:
-		parts = append(parts, fmt.Sprintf("%s in %s blocks", next.Name, grouped(next.Height-s.heard.Committed)))
+	case s.live.Height.Known():
+		parts = append(parts, fmt.Sprintf("%s in %s blocks", next.Name, grouped(next.Height-s.live.Height.Low)))
 	default:
 		parts = append(parts, fmt.Sprintf("%s at %s", next.Name, grouped(next.Height)))
 	}

@@ -86,6 +86,6 @@ func (s *Supervisor) endPause(err error) {
 	} else {
 		s.Log.Info("snapshot taken; "+next, "id", p.taken.ID, "stopped", time.Duration(p.taken.Stopped))
 	}
-	s.unseen = true
+	s.unread = true
 	p.reply <- reply[solstice.Paused]{p.taken, err}
 }

@@ -95,7 +95,7 @@ func (s *Supervisor) next(o Outlook) (plan solstice.Plan, found bool) {
 func (s *Supervisor) subject(plan solstice.Plan, o Outlook) readiness.Subject {
 	v := s.view.Load()
 	pid := 0
-	if v.Node != nil && v.Live.Running {
+	if v.Node != nil && v.Live.Running() {
 		pid = v.Node.PID
 	}
 	link, _ := s.Home.Current()

@@ -64,11 +64,3 @@ func TestTellReadiness(t *testing.T) {
 		})
 	}
 }
-
-// TestLiveRemembers: what was hashed ahead is not hashed again for a decision at the height.
-func TestLiveRemembers(t *testing.T) {
-	s := &Supervisor{}
-	if s.live().Probes != &s.probes {
-		t.Error("a decision hashes anew")
-	}
-}

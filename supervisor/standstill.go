@@ -3,10 +3,14 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"time"
 
 	"solstice"
+	"solstice/internal/shell"
 	"solstice/node"
+	"solstice/upgrade"
 )
 
 const (
@@ -21,9 +25,9 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 	v := s.view.Load()
 	height := v.Live.Height
 	switch {
-	case !height.Known,
-		height.Committed == 0 && s.Settings.StateSync, // it fetches a state, which takes its time
-		v.Waiting != "": // the halt for a plan that waits is told already
+	case !height.Known(),
+		height.Low == 0 && s.Settings.StateSync, // it fetches a state, which takes its time
+		v.Waiting != "":                         // the halt for a plan that waits is told already
 		s.tellStandstill(nil)
 		return scoutEvery
 	}
@@ -34,15 +38,78 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 	ctx, cancel := context.WithTimeout(ctx, chainLimit)
 	defer cancel()
 	consensus, err := s.Node.Consensus(ctx)
-	if err != nil || consensus.Height > height.Committed+1 {
+	if err != nil || consensus.Height > height.Low+1 {
 		return standstillEvery // nothing new is known, or it has gone on just now
 	}
-	still := standstill(consensus, height.Committed, s.Settings.NoEmptyBlocks)
+	still := standstill(consensus, height.Low, s.Settings.NoEmptyBlocks)
+	if o := s.ahead.Load(); o != nil && o.Plan != nil && o.Plan.Height == height.Low+1 {
+		still = noPlanFile(still, s.Home, *o.Plan, height.Low, len(consensus.Peers))
+	}
 	if still != nil {
 		still.Since = v.HeardAt
 	}
 	s.tellStandstill(still)
+	if still != nil {
+		s.seePassed(ctx, height.Low)
+	}
 	return standstillEvery
+}
+
+// noPlanFile is a node that halted for its scheduled plan, as far as its height says, and
+// whose plan file did not come where it is expected.
+func noPlanFile(still *solstice.Standstill, home solstice.Home, plan solstice.Plan, committed int64, peers int) *solstice.Standstill {
+	if now, err := solstice.ReadPlan(home.PlanFile()); err == nil && now.Is(plan) {
+		return still
+	}
+	found := &solstice.Standstill{
+		Kind: solstice.StandstillNoPlanFile, Height: committed, Peers: peers,
+		Cause: fmt.Sprintf("the chain has plan %s scheduled for the next block, and no plan file came: looked for %s", plan, home.PlanFile()),
+		Do:    "see where the node writes upgrade-info.json, and start it with --home " + shell.Quote(home.Dir),
+	}
+	for _, dir := range []string{home.Root(), filepath.Join(home.Root(), "data"), filepath.Join(home.Dir, "data"), home.Node} {
+		elsewhere := filepath.Join(dir, filepath.Base(home.PlanFile()))
+		if now, err := solstice.ReadPlan(elsewhere); err == nil && now.Is(plan) && elsewhere != home.PlanFile() {
+			found.Cause += "; found " + elsewhere
+			found.Do = fmt.Sprintf("move it to where solstice looks: mv %s %s", shell.Quote(elsewhere), shell.Quote(home.PlanFile()))
+		}
+	}
+	return found
+}
+
+// seePassed finds out whether the state of a node that makes no blocks went through a plan
+// that its binary did not: state that was fetched from elsewhere, by state sync or from a
+// snapshot, may be of a later version. The chain's own word for a plan counts, and only
+// where the plan's binary is here.
+func (s *Supervisor) seePassed(ctx context.Context, committed int64) {
+	facts, err := upgrade.Gather(s.Home, s.view.Load().Live, &s.probes)
+	if err != nil {
+		return
+	}
+	for _, dir := range facts.Staged {
+		name, err := url.PathUnescape(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		height, err := s.Node.Applied(ctx, name)
+		if err != nil || height <= 0 || height > committed {
+			continue
+		}
+		select {
+		case s.passed <- solstice.Plan{Name: name, Height: height}:
+		default: // the loop has not seen to the last one yet
+		}
+		return
+	}
+}
+
+// statePassed stops a node whose state went through a plan that its binary did not, to
+// read its databases: what they say decides (L2). It is done once per plan.
+func (s *Supervisor) statePassed(p solstice.Plan) {
+	if s.process == nil || s.work != nil || s.statePassedFor.Is(p) {
+		return
+	}
+	s.statePassedFor = p
+	s.stopToExamine(p, "the node's state has applied it, and the binary that runs is older")
 }
 
 // standstill is why a node gets no further that has committed a height. Nil: it does not, or it is as it should be.
@@ -85,7 +152,7 @@ func standstill(c node.Consensus, committed int64, noEmptyBlocks bool) *solstice
 // tellStandstill says what is new.
 func (s *Supervisor) tellStandstill(now *solstice.Standstill) {
 	before := s.still.Swap(now)
-	height := s.view.Load().Live.Height.Committed
+	height := s.view.Load().Live.Height.Low
 	switch {
 	case now == nil && before != nil && height > before.Height:
 		s.Log.Info("the node stands still no more", "height", height)

@@ -63,7 +63,7 @@ func TestTellStandstill(t *testing.T) {
 		t.Helper()
 		log.Reset()
 		s.Node = node
-		s.view.Store(&view{State: "running", HeardAt: heard, Live: upgrade.Live{Running: true, Height: upgrade.Height{Committed: committed, Known: true}}})
+		s.view.Store(&view{State: "running", HeardAt: heard, Live: upgrade.Live{Launched: solstice.Genesis, Height: upgrade.Exactly(committed, upgrade.SourceNode)}})
 		s.seeStandstill(t.Context(), pace)
 		if got := log.String(); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("at %d: log %q, want %q", committed, got, want)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"solstice"
@@ -21,6 +22,7 @@ type view struct {
 	Live    upgrade.Live
 	HeardAt time.Time // when its height grew last
 	Waiting string
+	Unknown string // why a pending plan is not carried out: the height is unknown
 	Reloads int
 	Fault   string // of the last reload
 }
@@ -28,12 +30,14 @@ type view struct {
 // publish shows the present state to those who ask.
 func (s *Supervisor) publish() {
 	old := s.view.Load()
-	now := view{Since: old.Since, Node: old.Node, Live: s.live(), HeardAt: s.heardAt, Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile]), Reloads: s.reloads, Fault: s.reloadFault}
+	now := view{Since: old.Since, Node: old.Node, Live: s.live, HeardAt: s.live.HeightAt, Waiting: cmp.Or(s.said[saidWaiting], s.said[saidPlanFile]), Unknown: s.unknown, Reloads: s.reloads, Fault: s.reloadFault}
 	switch {
 	case s.asked != nil:
 		now.State = "stopping"
 	case s.paused != nil:
 		now.State = "pausing"
+	case s.examining != nil:
+		now.State = "examining"
 	case s.work != nil:
 		now.State = "upgrading"
 	case s.process != nil:
@@ -51,9 +55,9 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	defer cancel()
 	live := v.Live
 	source := "record"
-	if live.Running {
-		if height, err := s.Node.Committed(ctx); err == nil {
-			live.Height = upgrade.Height{Committed: height, Known: true, Answered: live.Height.Answered}
+	if live.Running() {
+		if told, err := s.Node.Committed(ctx); err == nil && told.Tied {
+			live.Height = upgrade.Height{Low: told.Height, High: told.Height, Source: upgrade.SourceNode, Tied: true}
 			source = "node"
 		}
 	}
@@ -61,8 +65,11 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	if err != nil {
 		return status, err
 	}
+	if v.Unknown != "" {
+		status.Faults = append(status.Faults, v.Unknown)
+	}
 	status.Supervisor = &solstice.Supervisor{PID: os.Getpid(), Since: v.Since, State: v.State, Reloads: v.Reloads, ReloadFault: v.Fault}
-	if live.Running {
+	if live.Running() {
 		status.Node = v.Node
 	}
 	// What this supervisor waits for is what it has found and told, not what a look in between two system calls of the
@@ -70,7 +77,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	status.Doing, status.Waiting, status.Copying = s.doing.Load(), v.Waiting, s.copying.Load()
 	status.Downloading, status.Readiness = s.getting.Load(), s.checks.Load()
 	status.Sidecars = s.sidecars.Status()
-	if still := s.still.Load(); still != nil && v.State == "running" && live.Height.Committed <= still.Height {
+	if still := s.still.Load(); still != nil && v.State == "running" && live.Height.Low <= still.Height {
 		status.Standstill = still
 	}
 	s.addAhead(&status)
@@ -80,23 +87,23 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 // Describe is the status of a home as its files tell it.
 func Describe(home solstice.Home, version string, live upgrade.Live, source string) (solstice.Status, error) {
 	status := solstice.Status{Version: version, Home: home.Dir, NodeHome: home.Node, Name: home.Name}
-	facts, err := upgrade.Gather(home, live)
+	facts, err := upgrade.Gather(home, live, nil)
 	if err != nil {
 		return status, err
 	}
 	d := upgrade.Decide(facts.Facts)
-	dir := facts.Link.Dir
+	dir := facts.InUse()
 	status.Binary = solstice.Binary{Dir: dir, Fault: facts.Link.Fault}
 	if dir != "" {
 		status.Binary = binary(home, dir)
 	} else if d.Action == upgrade.Launch {
 		status.Binary = binary(home, d.Dir)
 	}
-	if live.Disk != nil && live.Disk.Committed.Err == nil {
+	if s := facts.Height.Source; live.Disk != nil && s != upgrade.SourceRecord && s != upgrade.SourceNode {
 		source = "data"
 	}
-	if facts.Height.Known {
-		status.Height = &solstice.Height{Committed: facts.Height.Committed, At: time.Now(), Source: source}
+	if facts.Height.Known() {
+		status.Height = &solstice.Height{Committed: facts.Height.Low, At: time.Now(), Source: source}
 		if record, err := upgrade.ReadHeight(home); err == nil && source == "record" {
 			status.Height.At = record.At
 		}
@@ -131,9 +138,15 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	case upgrade.Wait, upgrade.Refuse:
 		status.Waiting = d.Reason
 	}
-	status.Next = d.Note
+	status.Next = strings.Join(d.Notes, "; ")
+	for _, h := range d.Held {
+		status.Held = append(status.Held, solstice.Held{Name: h.Name, Height: h.Height, Reason: h.Reason, Hint: h.Hint})
+	}
+	for _, fault := range facts.FileFaults() {
+		status.Faults = append(status.Faults, fault.Error())
+	}
 	if what, err := rollback.Pending(home); err != nil {
-		return status, err
+		status.Faults = append(status.Faults, err.Error())
 	} else if what != "" {
 		status.Waiting = "a restore was cut off, and the next start finishes it: " + what
 	}

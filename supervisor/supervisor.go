@@ -31,7 +31,8 @@ import (
 
 // Node is who answers for a running node: node.Client.
 type Node interface {
-	Committed(ctx context.Context) (int64, error)
+	Committed(ctx context.Context) (node.Answer, error)
+	Applied(ctx context.Context, name string) (height int64, err error)
 	Plan(ctx context.Context) (plan solstice.Plan, scheduled bool, err error)
 	Proposals(ctx context.Context) ([]node.Proposal, error)
 	Pace(ctx context.Context) (node.Pace, error)
@@ -73,33 +74,37 @@ type Supervisor struct {
 	supervised, nodeLock *os.File
 	process              *child.Process // nil while no node runs
 	ended                <-chan struct{}
-	last                 *child.End     // how the node ended that ran last; nil before the first and after an upgrade
-	asked                os.Signal      // the end that somebody asked for; nil until then
-	planAt               watch.Stamp    // the plan file when the node was started
-	written              bool           // it has changed since
-	heard                upgrade.Height // from the node that runs, or ran last
-	heardAt              time.Time      // when it grew last
-	blockTime            time.Duration  // between the last blocks that were heard of; 0: not known
-	asking               *question      // not answered yet
+	last                 *child.End   // how the node ended that ran last; nil before the first and after an upgrade
+	asked                os.Signal    // the end that somebody asked for; nil until then
+	live                 upgrade.Live // all that decisions rest on, besides what is on disk
+	heightFault          error        // why the node did not tell its height when it was asked last
+	heardAhead           *Outlook     // of the scout, that live has
+	unknown              string       // why a pending plan is not carried out: the height is unknown
+	reminded             map[string]time.Time
+	blockTime            time.Duration // between the last blocks that were heard of; 0: not known
+	asking               *question     // not answered yet
 	answers              chan answer
 	recorded             time.Time      // when the height was last written to disk
 	watched              *upgrade.Watch // an upgrade whose first block is awaited
 	work                 chan error     // nil unless an upgrade or a pause is under way
 	paused               *pause         // nil unless work is one
 	stopWork             context.CancelCauseFunc
-	retry                *time.Timer     // when to look again
-	said                 said            // what was told already
-	faultSince           time.Time       // when the plan file was first seen unreadable
-	binary               string          // that the node runs, or ran last
-	kills                crash.Kills     // when it was started
-	stderr               *stderr         // of the node; nil: it is not read
-	out                  *outlet         // for Stderr; nil without
-	crash                *solstice.Crash // how the node ended that ran last; nil: not by itself, or not with an error
-	failures             int             // of the node, in a row
-	restartAt            time.Time       // when it is started again; zero: not decided
-	disk                 *node.Heights   // what the stopped node's databases say; nil: not looked at since it ran
-	done                 []solstice.Plan // what the data had been through when they were looked at last
-	unseen               bool            // the disk is to be looked at before anything is launched
+	retry                *time.Timer        // when to look again
+	said                 said               // what was told already
+	faultSince           time.Time          // when the plan file was first seen unreadable
+	binary               string             // that the node runs, or ran last
+	kills                crash.Kills        // when it was started
+	stderr               *stderr            // of the node; nil: it is not read
+	out                  *outlet            // for Stderr; nil without
+	crash                *solstice.Crash    // how the node ended that ran last; nil: not by itself, or not with an error
+	failures             int                // of the node, in a row
+	restartAt            time.Time          // when it is started again; zero: not decided
+	unread               bool               // the databases are to be read before anything is launched
+	examining            *solstice.Plan     // the node was stopped to read its databases before this one's switch
+	dir                  string             // of the binary that the node runs, or ran last
+	binaryAt             watch.Stamp        // that binary when it was started
+	passed               chan solstice.Plan // that the running node's state went through, and its binary did not
+	statePassedFor       solstice.Plan      // for which the node was stopped last
 	probes               upgrade.Probes
 	probing              map[string]watch.Stamp
 	probe                func(dir string) // asks the binary there, beside the loop
@@ -182,7 +187,9 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	child.ReapOrphans(s.Given != nil)
 	s.retry = time.NewTimer(0)
 	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
-	s.tried, s.reloading = make(chan error, 1), make(chan *reload)
+	s.tried, s.reloading, s.passed = make(chan error, 1), make(chan *reload), make(chan solstice.Plan, 1)
+	s.live.Skip = s.Skip
+	s.loadSeen()
 	s.probes.Dir = s.Home.StateDir
 	for {
 		exitCode, err = s.supervise()
@@ -215,7 +222,7 @@ func (s *Supervisor) begin() (exitCode int, err error) {
 	}
 	s.tellExposed()
 	s.prepareState()
-	s.unseen = true
+	s.unread = true
 	return 0, nil
 }
 
@@ -296,12 +303,19 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 		case <-s.sidecars.Changed(): // a launch may wait for them
 		case <-s.notifier.due:
 			telling = true
+		case p := <-s.passed:
+			s.statePassed(p)
 		case err := <-s.work:
 			s.work = nil
 			s.doing.Store(nil)
 			switch {
 			case s.keeping:
 				s.kept(err)
+				continue
+			case s.examining != nil:
+				if code, err := s.examined(err); err != nil {
+					return code, err
+				}
 				continue
 			case s.paused != nil:
 				s.endPause(err)
@@ -321,13 +335,19 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	if s.asked != nil && s.process == nil {
 		return true, s.exitCode(), nil
 	}
+	s.noteSchedule()
 	facts, d, err := s.decide()
 	if err != nil {
 		return s.keepOrRefuse(err)
 	}
+	if s.process == nil {
+		s.noteExamined(d, facts)
+	}
 	s.tend(d, facts)
+	s.noteOver(d, facts)
+	s.tellHeld(d)
+	s.tellFileFaults(facts)
 	s.pending, s.known = d.Pending, facts.Height
-	s.warn("the height record can't be read; it is written anew when the node tells its height", facts.HeightFault)
 	defer s.tellPlanFile(facts.FileFault)
 	switch d.Action {
 	case upgrade.Refuse:
@@ -338,7 +358,13 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	case upgrade.Wait:
 		s.wish(d.Plan)
 		s.tellEvidence(d, facts)
+		if d.HaltedAgain && watch.StampOf(s.binary) != s.binaryAt {
+			s.stopToExamine(d.Plan, "its binary was replaced")
+			return false, 0, nil
+		}
 		s.wait(fmt.Sprintf("plan %s is due and waits: %s", d.Plan, d.Reason), d.Hint)
+	case upgrade.Examine:
+		s.stopToExamine(d.Plan, d.Reason)
 	case upgrade.CarryOut:
 		return s.carryOut(d, facts)
 	case upgrade.Launch:
@@ -364,28 +390,26 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	return false, 0, nil
 }
 
-// decide decides from what is known. Before anything is launched that no plan file of the node's own asks for, the databases
-// of the stopped node are looked at: after an upgrade there is no time for that, and no need.
+// decide decides from what is known. Before anything is launched, and before the link is
+// moved, the databases of the stopped node are read, unless the node wrote the plan file
+// itself and told that it has committed the block before its height: then there is no time
+// for that at the halt, and no need.
 func (s *Supervisor) decide() (upgrade.Gathered, upgrade.Decision, error) {
-	facts, err := upgrade.Gather(s.Home, s.live())
+	facts, err := upgrade.Gather(s.Home, s.live, &s.probes)
 	if err != nil {
 		return facts, upgrade.Decision{}, err
 	}
 	d := upgrade.Decide(facts.Facts)
-	if s.process != nil || !s.unseen || d.Action == upgrade.CarryOut && s.written {
+	if s.process != nil || !s.unread || d.Action == upgrade.CarryOut && d.Certain {
 		return facts, d, nil
 	}
 	if err := s.readDisk(); err != nil {
 		return facts, d, err
 	}
-	if facts, err = upgrade.Gather(s.Home, s.live()); err != nil {
+	if facts, err = upgrade.Gather(s.Home, s.live, &s.probes); err != nil {
 		return facts, d, err
 	}
 	return facts, upgrade.Decide(facts.Facts), nil
-}
-
-func (s *Supervisor) live() upgrade.Live {
-	return upgrade.Live{Running: s.process != nil, Written: s.written, Height: s.heard, Skip: s.Skip, Disk: s.disk, Done: s.done, Probes: &s.probes}
 }
 
 // tellEvidence tells once what a decision rests on that the operator may have to take.
@@ -421,7 +445,7 @@ func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 		err = upgrade.DropManual(s.Home, d.Drop)
 	}
 	for _, p := range d.Drop {
-		if err == nil && !slices.ContainsFunc(facts.Applied, p.Is) && !slices.ContainsFunc(d.Itself, p.Is) {
+		if err == nil && !facts.Applied(p) && !slices.ContainsFunc(d.Itself, p.Is) {
 			s.Log.Warn("plan dropped from the operator's list: its height has passed", "plan", p.Name, "height", p.Height)
 		}
 	}
@@ -430,7 +454,7 @@ func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 	}
 	s.warn("the operator's list can't be kept", err)
 	for _, p := range d.Itself {
-		err := upgrade.OpenJournal(s.Home).Itself(time.Now(), upgrade.Switched{Plan: p, Dir: facts.Link.Dir})
+		err := upgrade.OpenJournal(s.Home).Itself(time.Now(), upgrade.Switched{Plan: p, Dir: facts.InUse()})
 		s.warn("the journal can't be written", err)
 		if err == nil {
 			s.Log.Info("the node went through a plan by itself", "plan", p.Name, "height", p.Height)
@@ -451,7 +475,7 @@ func (s *Supervisor) tellCancelled(d upgrade.Decision, facts upgrade.Gathered) {
 		}
 	}
 	for _, p := range before {
-		if !slices.ContainsFunc(s.listed, p.Is) && !slices.ContainsFunc(d.Drop, p.Is) && !slices.ContainsFunc(facts.Applied, p.Is) {
+		if !slices.ContainsFunc(s.listed, p.Is) && !slices.ContainsFunc(d.Drop, p.Is) && !facts.Applied(p) {
 			s.Log.Info("plan taken off the operator's list", "plan", p.Name, "height", p.Height)
 		}
 	}
@@ -499,6 +523,8 @@ func (s *Supervisor) signal(sig os.Signal) error {
 func (s *Supervisor) nodeEnded() error {
 	process, end := s.process, s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
+	s.live.Launched = ""
+	s.loosenHeight()
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
 	}
@@ -506,7 +532,7 @@ func (s *Supervisor) nodeEnded() error {
 		s.tellEnd(end)
 		s.recordHeight()
 		s.warn(saidSigned, s.recordSigned())
-		s.unseen = true
+		s.unread = true
 	}
 	s.seePlanFile()
 	switch {

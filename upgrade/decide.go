@@ -3,65 +3,83 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"solstice"
+	"solstice/internal/shell"
 )
 
-// Facts are what is known when it is decided what to run. Gather reads them; Decide reads nothing else.
+// Facts are what is known when it is decided what to run. Gather reads them; Decide reads
+// nothing else.
 type Facts struct {
-	Link    solstice.Link
-	Height  Height
-	File    *Candidate  // the plan in data/upgrade-info.json; nil without a whole and valid one
-	Manual  []Candidate // plans that the operator added
-	Applied []solstice.Plan
-	// History are all the switches of which there is a trace, oldest first. It differs from Applied when the link was
-	// lost or moved by hand.
+	Link solstice.Link
+	// Running says that a node runs. Launched is the directory that it was started from:
+	// the link may have been moved since.
+	Running  bool
+	Launched string
+	Height   Height
+	Initial  int64       // the chain's first height; 0: unknown
+	Fetching bool        // the node was started without databases and is told to fetch a state
+	File     *Candidate  // the plan in data/upgrade-info.json; nil without a whole and valid one
+	Manual   []Candidate // the operator's manual plans
+	Seen     Seen
+	// Named are the plans that the directory in use was switched to for, as the journal or
+	// the file beside its binary says.
+	Named []solstice.Plan
+	// History are all the switches of which there is a trace, oldest first.
 	History []Switched
-	// Done is what the data has been through by its own account, by height, each with the directory of the plan's binary.
-	// While a node runs it may have gone through more.
+	// Done is what the data went through by its own marks, by height, each with the
+	// directory of the plan's binary. While a node runs it may have gone through more.
 	Done      []Switched
-	DoneKnown bool // Done is all there is, at the height Height
-	// Gone says that the node had databases and has none any more: it would begin at its genesis.
+	DoneKnown bool // Done is complete, at the height Height
+	// Gone says that the node had databases and has none any more: it would begin at its
+	// genesis.
 	Gone    bool
-	Begun   *solstice.Plan    // the upgrade that the journal began and did not bring to its switch
+	Begun   *Begun
 	Skip    []int64           // heights after --unsafe-skip-upgrades
 	Skipped []Skipped         // plans that a rollback took off the list
 	Faults  map[string]string // by directory, why its binary can't be used; no entry: it can
 	Hints   map[string]string // by directory, what to do about its fault; no entry: place a binary
-	// Lacks says by directory what its sidecars lack. A plan that is due waits for them too; a launch does not.
+	// Lacks says by directory what its sidecars lack. A plan that is due waits for them
+	// too; a launch does not.
 	Lacks   map[string]Lack
-	Running bool // a node runs, under the binary that Link names
-	// SwitchesItself says that the node goes through its plans by itself, with the binary that Link names.
+	Retried *Retried
+	// SwitchesItself says that the node goes through its plans by itself, with the binary
+	// that Link names.
 	SwitchesItself bool
-}
-
-// Height is how far the chain is known to be on this home.
-type Height struct {
-	Committed int64 // the last block that is known to be committed; it may be further
-	Known     bool
-	// Answered says that the node itself told it, or its databases, after the plan file was written.
-	Answered bool
-	AtMost   int64 // it is not further than this; 0: nobody knows
 }
 
 // Candidate is a plan that may have to be carried out, and the directory of its binary.
 type Candidate struct {
 	solstice.Plan
 	Dir    string
-	Manual bool // the operator added it
-	// Written says that the plan file was written while this node ran: then it was the node who wrote it, unless the
-	// node's own height says otherwise.
+	Manual bool // it is on the operator's list
+	Below  bool // a manual plan that was seen ahead once: it is carried out however late it gets
+	// Written says that the plan file was written by the node itself, in this run or in
+	// the one that just ended, as far as its own answers do not say otherwise.
 	Written bool
-	Below   bool // a manual plan that was seen ahead once: it is carried out however late it gets
+}
+
+// Begun is an upgrade that the journal began and did not bring to its switch.
+type Begun struct {
+	solstice.Plan
+	Manual bool
 }
 
 // Switched is a plan and the directory that the link was switched to for it.
 type Switched struct {
 	solstice.Plan
 	Dir string
+	// Manual says that the chain did not know of the plan. Confirmed says that its binary
+	// was seen to commit the plan's height.
+	Manual, Confirmed bool
+}
+
+// Retried is the plan for which the old binary was started again because the stopped
+// node's databases, at At, were below its height. It is done once per halt.
+type Retried struct {
+	solstice.Plan
+	At int64 `json:"at"`
 }
 
 // Skipped is a plan that is not to be carried out.
@@ -70,53 +88,83 @@ type Skipped struct {
 	Manual bool // the chain doesn't know of it
 }
 
+// Held is a plan that is not carried out although its height may come, and why.
+type Held struct {
+	Candidate
+	Reason, Hint string
+}
+
 // Action is what to do.
 type Action int
 
+// Actions.
 const (
 	Refuse   Action = iota // change nothing, say Reason and Hint
 	Launch                 // the binary in Dir is the one to run, or the one that runs on
 	CarryOut               // Plan is due and its binary is there
 	Wait                   // Plan is due and can't be carried out yet: Reason. A running node is left as it is
+	// Examine stops the running node and reads its databases before the link moves: what
+	// says that Plan is due is not enough to switch a node that may be healthy.
+	Examine
 )
 
-func (a Action) String() string { return [...]string{"refuse", "launch", "carry out", "wait"}[a] }
+func (a Action) String() string {
+	return [...]string{"refuse", "launch", "carry out", "wait", "examine"}[a]
+}
 
 // Decision is what Decide says.
 type Decision struct {
 	Action Action
-	Dir    string // of the binary to launch, or of Plan
-	Plan   solstice.Plan
-	Relink bool           // Launch: the link has to be made anew
-	Under  *solstice.Plan // Launch, with Relink: the plan that the link is moved for, of which the journal knows nothing
-	Note   string         // Launch: what the operator should know; empty: nothing
+	// Certain says that CarryOut rests on both: the node wrote the file itself, and told
+	// that it has committed the block before the plan's height.
+	Certain bool
+	Dir     string // of the binary to launch, or of Plan
+	Plan    solstice.Plan
+	Relink  bool           // Launch: the link has to be made
+	Under   *solstice.Plan // Launch, with Relink: the plan that the link is moved for, of which the journal knows nothing
+	// HaltedAgain says that the binary in use halted for its own plan.
+	HaltedAgain bool
+	// Again is set where a node that ended for a plan is started once more with the old
+	// binary, because its databases are below the plan's height.
+	Again  *solstice.Plan
+	Notes  []string // Launch: what the operator should know
 	Reason string
 	Hint   string
-	// Contradicts says that what is known contradicts itself: the operator is shown all of it.
+	// Contradicts says that what is known contradicts itself: the operator is shown all
+	// of it.
 	Contradicts bool
 
-	Pending []Candidate     // not due yet, by height
-	Drop    []solstice.Plan // manual plans whose height has passed
+	Pending []Candidate // not due yet, by height
+	Held    []Held
+	Over    []solstice.Plan // applied or passed: none of them is due again
+	Drop    []solstice.Plan // manual plans that are applied or whose height has passed
 	Mark    []solstice.Plan // manual plans that are seen ahead for the first time
+	Ahead   []solstice.Plan // plans of other hands in the plan file that are seen ahead
 	Passed  []solstice.Plan // plans of the chain that were skipped, and whose height is behind
 	Itself  []solstice.Plan // plans that the node went through by itself
-	// Keep is the plan that the node goes through by itself right after its launch: the last moment for a snapshot. Nil: none.
+	// Keep is the plan that the node goes through by itself right after its launch: the
+	// last moment for a snapshot. Nil: none.
 	Keep *solstice.Plan
 }
 
-// Decide says what to run. It follows docs/deciding.md, whose rules the comments here and the tests name. Of
-// several due plans the highest counts: the chain is past the others.
+// Decide says what to run. It follows docs/deciding.md, whose rules the comments here and
+// the tests name. Of several due plans the highest counts: the chain is past the others.
 func Decide(f Facts) Decision {
 	var d Decision
 	if f.Link.Fault != "" && !f.Running {
 		return refuseLink(f)
 	}
 	if f.SwitchesItself {
-		// Its binary is the right one before and after every plan, so the data can't contradict it (L1 to L5).
-		f.Done, f.DoneKnown, f.Height.AtMost = nil, false, 0
+		// Its binary is the right one before and after every plan, so the data can't
+		// contradict it (L1 to L5).
+		f.Done, f.DoneKnown = nil, false
 	}
-	due := f.sift(&d)
+	due := f.classify(&d)
 	switch {
+	case f.haltedAgain():
+		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
+		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
+		d.HaltedAgain = true
 	case due != nil && f.Faults[due.Dir] != "":
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = f.Faults[due.Dir]
@@ -124,52 +172,78 @@ func Decide(f Facts) Decision {
 	case due != nil && f.Lacks[due.Dir] != Lack{}:
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)+f.cancelHint(*due)
+	case due != nil && f.Running && !f.certain(*due) && f.retried(due.Plan):
+		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
+		d.Reason = "the stopped node's databases were below its height, and the old binary was started again; nothing new is known since"
+		d.Hint = f.decideHint(*due)
+	case due != nil && f.Running && !f.certain(*due):
+		d.Action, d.Plan, d.Dir = Examine, due.Plan, due.Dir
+		d.Reason = fmt.Sprintf("the height is %s", f.Height)
 	case due != nil:
-		d.Action, d.Plan, d.Dir = CarryOut, due.Plan, due.Dir
+		d.Action, d.Plan, d.Dir, d.Certain = CarryOut, due.Plan, due.Dir, f.certain(*due)
 	case f.Running:
-		d.Action, d.Dir = Launch, f.Link.Dir
+		d.Action, d.Dir = Launch, f.InUse()
 	default:
 		f.launch(&d)
 	}
 	return d
 }
 
-// sift parts the candidates into those that are due, pending and passed, and returns the due one that counts.
-func (f Facts) sift(d *Decision) (due *Candidate) {
+// classify sorts the candidates into due, pending, held and passed ones, and returns the
+// due one that counts.
+func (f Facts) classify(d *Decision) (due *Candidate) {
 	for _, c := range f.candidates() {
-		behind := f.Height.Known && f.Height.Committed >= c.Height
 		skipped := slices.ContainsFunc(f.Skipped, func(s Skipped) bool { return s.Is(c.Plan) })
+		behind := f.Height.Reached(c.Height)
 		switch {
 		case skipped:
-		case slices.Contains(f.Skip, c.Height):
+		case slices.Contains(f.Skip, c.Height): // P7
 			if behind && !c.Manual {
 				d.Passed = append(d.Passed, c.Plan)
 			}
-		case f.applied(c.Plan), f.done(c.Plan), c.Manual && !c.Below && behind && !f.SwitchesItself:
-			d.drop(&c)
+		case f.Applied(c.Plan), f.takenBack(c.Plan): // P6
+			d.over(&c)
 		case f.SwitchesItself && behind: // P9
-			d.drop(&c)
+			d.over(&c)
 			d.Itself = append(d.Itself, c.Plan)
 		case f.SwitchesItself:
 			d.Pending = append(d.Pending, c)
-			if f.due(c) && !f.Running {
+			if is, _ := f.due(c); is && !f.Running {
 				d.Keep = &c.Plan
 			}
-		case f.passed(c): // P5: launch refuses
-		case f.due(c):
-			d.drop(due) // the chain is past it
-			due = &c
+		case f.passed(c): // P5, P8
+			d.over(&c)
 		default:
-			d.Pending = append(d.Pending, c)
-			if c.Manual && !c.Below && f.Height.Known {
-				d.Mark = append(d.Mark, c.Plan)
-			}
+			due = f.weigh(d, c, due)
 		}
 	}
 	return due
 }
 
-// candidates are all plans by height. A plan that both the operator and the chain know is one.
+// weigh sorts a candidate that is neither applied nor passed.
+func (f Facts) weigh(d *Decision, c Candidate, due *Candidate) *Candidate {
+	switch {
+	case f.stateSyncing():
+	case c.Manual && !c.Below && f.Height.Below(c.Height):
+		d.Mark = append(d.Mark, c.Plan)
+	case !c.Manual && !c.Written && !f.Seen.Of(c.Plan).Ahead && f.Height.Below(c.Height-1): // at H-1 it may be the chain's
+		d.Ahead = append(d.Ahead, c.Plan)
+	}
+	is, held := f.due(c)
+	switch {
+	case held != nil:
+		d.Held = append(d.Held, *held)
+	case is:
+		d.over(due) // the chain is past it
+		return &c
+	default:
+		d.Pending = append(d.Pending, c)
+	}
+	return due
+}
+
+// candidates are all plans by height, at equal heights the chain's last. A plan that both
+// the operator and the plan file know is one.
 func (f Facts) candidates() []Candidate {
 	candidates := slices.Clone(f.Manual)
 	if f.File != nil {
@@ -184,236 +258,208 @@ func (f Facts) candidates() []Candidate {
 	return candidates
 }
 
-// drop takes a manual plan off the list. The plan file is not ours to touch.
-func (d *Decision) drop(c *Candidate) {
-	if c != nil && c.Manual {
+// over notes that a plan is not outstanding. A manual one is taken off the list; the plan
+// file is not ours to touch.
+func (d *Decision) over(c *Candidate) {
+	switch {
+	case c == nil:
+	case c.Manual:
 		d.Drop = append(d.Drop, c.Plan)
+	default:
+		d.Over = append(d.Over, c.Plan)
 	}
 }
 
-func (f Facts) applied(p solstice.Plan) bool { return slices.ContainsFunc(f.Applied, p.Is) }
+// InUse is the directory of the node's binary: the one that a running node was started
+// from, else the one that the link names.
+func (f Facts) InUse() string {
+	if f.Running {
+		return cmp.Or(f.Launched, f.Link.Dir)
+	}
+	return f.Link.Dir
+}
+
+// Applied says whether a plan is carried out (P6). Below H-1 nothing is; else the data has
+// its mark, or the journal switched to it and the data is at H or above, or the directory
+// in use is its own.
+func (f Facts) Applied(p solstice.Plan) bool {
+	switch {
+	case f.Height.Below(p.Height - 1):
+		return false
+	case f.done(p):
+		return true
+	case f.Height.Reached(p.Height) && slices.ContainsFunc(f.History, func(s Switched) bool { return s.Is(p) }):
+		return true
+	}
+	return f.named(p)
+}
 
 func (f Facts) done(p solstice.Plan) bool {
 	return slices.ContainsFunc(f.Done, func(s Switched) bool { return s.Is(p) })
 }
 
-// due says whether a plan's height has come (P1 to P4).
-func (f Facts) due(c Candidate) bool {
-	switch {
-	case f.Height.Known && f.Height.Committed >= c.Height-1:
-		return true
-	case f.Begun != nil && f.Begun.Is(c.Plan):
-		return !f.Gone // it was due when it was begun
-	default:
-		return c.Written && !f.Height.Answered
+// named says whether the directory in use is a plan's own: it was switched to for that
+// plan, or nothing says what for and it has the plan's name. An upgrade that was cut off
+// in its switch is not done.
+func (f Facts) named(p solstice.Plan) bool {
+	if len(f.Named) > 0 || f.SwitchesItself {
+		return slices.ContainsFunc(f.Named, p.Is)
 	}
+	cut := f.Begun != nil && f.Begun.Is(p)
+	return !cut && f.InUse() != "" && f.InUse() == f.dirOf(p)
 }
 
-// passed says whether the data is beyond a plan in the plan file, and has not been through it (P5).
+// dirOf is the directory of a candidate's binary, or empty.
+func (f Facts) dirOf(p solstice.Plan) string {
+	for _, c := range f.candidates() {
+		if c.Is(p) {
+			return c.Dir
+		}
+	}
+	return ""
+}
+
+// takenBack says whether the operator moved the link back by hand from a manual plan's
+// binary before it was confirmed: then the plan is void. The chain's plan is due again,
+// because the chain cannot pass its height without it.
+func (f Facts) takenBack(p solstice.Plan) bool {
+	if f.Link.Missing() || f.Begun != nil && f.Begun.Is(p) {
+		return false
+	}
+	for i, s := range slices.Backward(f.History) {
+		if s.Is(p) {
+			return s.Manual && !s.Confirmed && i == len(f.History)-1 && f.InUse() != s.Dir
+		}
+	}
+	return false
+}
+
+// scheduled says whether this chain was seen to schedule exactly this plan.
+func (f Facts) scheduled(p solstice.Plan) bool { return f.Seen.Of(p).Scheduled > 0 }
+
+// seenAhead says whether a plan was seen while the chain was below its height.
+func (f Facts) seenAhead(c Candidate) bool {
+	return c.Below || f.Seen.Of(c.Plan).Ahead || f.Height.Below(c.Height) && !f.stateSyncing()
+}
+
+// stateSyncing says that the node is about to fetch a state: that it has none yet does not
+// say that the chain is at its beginning.
+func (f Facts) stateSyncing() bool { return f.Fetching && f.Height.Low < max(f.Initial, 1) }
+
+// manual says whether a plan may be carried out without the chain: it is on the list, or
+// the journal began it as such, or other hands placed its file and it was seen ahead.
+// What this chain was seen to schedule is the chain's.
+func (f Facts) manual(c Candidate) bool {
+	if f.scheduled(c.Plan) {
+		return false
+	}
+	begun := f.Begun != nil && f.Begun.Is(c.Plan) && f.Begun.Manual
+	return begun || f.seenAhead(c) && (c.Manual || !c.Written || f.Seen.Of(c.Plan).Ahead)
+}
+
+// passed says whether a plan's height is behind and nothing is left to be done for it
+// (P5, P8): it was skipped, cancelled or applied by others, or its file is an old one, as
+// public snapshots of a chain's data have it.
 func (f Facts) passed(c Candidate) bool {
-	return !c.Manual && f.DoneKnown && f.Height.Committed >= c.Height && !f.done(c.Plan)
-}
-
-// launch decides what runs when nothing does and no plan is due.
-func (f Facts) launch(d *Decision) {
-	for _, s := range f.Skipped {
-		behind := f.Height.Known && f.Height.Committed >= s.Height
-		if !s.Manual && !behind && !slices.Contains(f.Skip, s.Height) {
-			*d = refuse(fmt.Sprintf("plan %s is to be skipped, as a rollback noted, and the node would halt there", s.Plan),
-				fmt.Sprintf("start it with: solstice run start --unsafe-skip-upgrades %d\nor, if it is to be carried out after all: solstice rollback --binary PATH", s.Height))
-			return
-		}
-	}
-	if f.File != nil && f.passed(*f.File) && !f.settled(f.File.Plan) {
-		*d = contradiction(fmt.Sprintf("the plan file holds plan %s, and the data is at height %d and has not been through it", f.File.Plan, f.Height.Committed),
-			"if the plan was skipped or cancelled, and the binary in use is right: "+switchHint(f.inUse())+
-				"\nif its binary is to run from here on: "+switchHint(f.File.Dir))
-		return
-	}
-	d.Action, d.Dir, d.Relink = Launch, f.Link.Dir, f.Link.Moved
-	if f.Link.Missing() {
-		f.launchWithoutLink(d)
-	} else {
-		f.launchByLink(d)
-	}
-	if fault := f.Faults[d.Dir]; d.Action == Launch && fault != "" {
-		hint := "place it: solstice init PATH"
-		if d.Dir != solstice.Genesis {
-			hint = f.placeHint(d.Dir, filepath.Base(d.Dir))
-		}
-		*d = refuse(fmt.Sprintf("the binary in use can't run: %s", fault), hint)
-	}
-}
-
-// settled says whether a plan is of no account any more: it is applied, or was skipped.
-func (f Facts) settled(p solstice.Plan) bool {
-	return f.applied(p) || slices.Contains(f.Skip, p.Height) || slices.ContainsFunc(f.Skipped, func(s Skipped) bool { return s.Is(p) })
-}
-
-// inUse is the directory of the link, or of what would be launched without one.
-func (f Facts) inUse() string {
-	if f.Link.Dir != "" {
-		return f.Link.Dir
-	}
-	stands, _ := f.stands()
-	return stands.Dir
-}
-
-// stands is the last of all known switches, whether on this home or in the data, that the data can have behind it: it has
-// committed the block before its height. Without one it is genesis.
-func (f Facts) stands() (last Switched, known bool) {
-	last.Dir = solstice.Genesis
-	for _, s := range slices.Concat(f.History, f.Done) {
-		if f.Height.Known && f.Height.Committed >= s.Height-1 && s.Height >= last.Height {
-			last, known = s, true
-		}
-	}
-	return last, known
-}
-
-// launchWithoutLink makes the link anew if it is beyond doubt what it was (L5 to L7).
-func (f Facts) launchWithoutLink(d *Decision) {
-	stands, known := f.stands()
-	last, switched := f.lastSwitch()
+	seen := f.Seen.Of(c.Plan)
 	switch {
-	case known && f.Faults[stands.Dir] != "":
-		*d = contradiction(fmt.Sprintf("there is no current link, the data is under plan %s, and the plan's binary can't run: %s", stands.Plan, f.Faults[stands.Dir]),
-			f.placeHint(stands.Dir, stands.Name)+"\nif the binary in genesis is the right one for this data: "+switchHint(solstice.Genesis))
-		return
-	case known:
-	case switched:
-		*d = contradiction(fmt.Sprintf("there is no current link; the last switch was to %s for plan %s, and no height confirms it", last.Dir, last.Plan),
-			switchHint(last.Dir)+f.genesisHint())
-		return
-	case f.File != nil && !f.Height.Known:
-		*d = contradiction(fmt.Sprintf("there is no current link, and plan %s may have been carried out already: the height is not known", f.File.Plan),
-			switchHint(f.File.Dir)+"\nor, if it is still ahead: "+switchHint(solstice.Genesis))
-		return
+	case f.Initial > 0 && c.Height < f.Initial:
+		return true
+	case seen.Over && !c.Written && !f.Height.Below(c.Height):
+		return true
 	}
-	d.Dir, d.Relink = stands.Dir, true
+	return f.Height.Reached(c.Height) && !f.manual(c)
 }
 
-// launchByLink holds the link against what the data has been through (L1 to L4).
-func (f Facts) launchByLink(d *Decision) {
-	for _, p := range f.Applied {
-		if f.Gone {
-			*d = contradiction(fmt.Sprintf("the link names %s, for plan %s, and the node's databases are gone: it would begin at its genesis", f.Link.Dir, p),
-				"if their disk is not mounted, mount it; to fetch a state of the chain: enable = true below [statesync] in config.toml"+
-					"\nif it is to begin at its genesis: "+switchHint(solstice.Genesis)+
-					"\nif its genesis is one for the binary in use: "+switchHint(f.Link.Dir))
-			return
-		}
-		if f.Height.AtMost > 0 && f.Height.AtMost < p.Height-1 {
-			stands, _ := f.stands()
-			*d = contradiction(fmt.Sprintf("the link names %s, for plan %s, and the data is of height %d: from before it", f.Link.Dir, p, f.Height.AtMost),
-				"if the data was taken back on purpose: "+switchHint(stands.Dir)+
-					"\nif it was not: restore the data that belongs to the binary, solstice snapshot list")
-			return
-		}
+// due says whether a plan's height has come (P1 to P4), or why it is held (P10, P11).
+func (f Facts) due(c Candidate) (is bool, held *Held) {
+	is = f.chainDue(c) || f.manualDue(c)
+	if f.Seen.Of(c.Plan).Contradicted() && !c.Written {
+		return false, &Held{c, fmt.Sprintf("the chain had plan %s scheduled and no longer has", c.Plan),
+			"if it is to be carried out all the same: " + addHint(c.Name, c.Height)}
 	}
-	if !f.DoneKnown || len(f.Done) == 0 {
-		return
+	if other := f.chainsAt(c); other != nil {
+		return false, &Held{c, fmt.Sprintf("the chain has plan %s for the same height, and that one counts", other),
+			"take yours off the list: solstice cancel-upgrade " + shell.Quote(c.Name)}
 	}
-	last := f.Done[len(f.Done)-1]
-	if f.applied(last.Plan) || f.Link.Dir == last.Dir || !f.older(f.Link.Dir, last) {
-		return
-	}
-	fault := f.Faults[last.Dir]
-	reason := fmt.Sprintf("the data has been through plan %s, the link names %s, and the plan's binary can't run: %s", last.Plan, f.Link.Dir, fault)
-	hint := f.placeHint(last.Dir, last.Name) + "\nif the binary in use is the right one for this data, with solstice stopped: " + switchHint(f.Link.Dir)
+	return is, nil
+}
+
+// chainDue says whether a plan of the chain is due: the chain cannot pass H without it, so
+// it is while H-1 is what is committed. Where the height is not bounded from above, only
+// the file that the node wrote itself says so; a begun upgrade was due when it was begun.
+func (f Facts) chainDue(c Candidate) bool {
+	begun := f.Begun != nil && f.Begun.Is(c.Plan) && !f.Begun.Manual
+	written := c.Written || begun
 	switch {
-	case fault == "":
-		d.Dir, d.Relink, d.Under = last.Dir, true, &last.Plan
-		d.Note = fmt.Sprintf("the data has been through plan %s, and the link names %s: the link goes to the plan's binary", last.Plan, f.Link.Dir)
-	case f.File != nil && f.File.Is(last.Plan):
-		d.Action, d.Plan, d.Dir, d.Relink = Wait, f.File.Plan, last.Dir, false
-		d.Reason, d.Hint, d.Contradicts = reason, hint, true
-	case len(f.History) == 0:
-		// A new home with the chain's present binary in genesis/, and data from elsewhere: as Cosmovisor would.
-		d.Note = fmt.Sprintf("the data has been through plan %s, of which this home knows nothing: the binary in genesis is taken for the right one", last.Plan)
-	default:
-		*d = contradiction(reason, hint)
+	case f.Gone:
+		return false // it would begin at its genesis
+	case !f.Height.Known():
+		return written
+	case !f.Height.may(c.Height - 1):
+		return false
 	}
+	return written || f.scheduled(c.Plan) && f.Height.narrow()
 }
 
-// older says whether the directory's binary is known to be from before a switch: it is genesis, or that of a plan before it. One
-// that the operator has pointed the link at by hand, and of which nothing is known, is not.
-func (f Facts) older(dir string, than Switched) bool {
-	known, height := dir == solstice.Genesis, int64(0)
-	for _, s := range slices.Concat(f.History, f.Done) {
-		if s.Dir == dir {
-			known, height = true, max(height, s.Height)
+// manualDue says whether a manual plan is due: from H-1 on, however late it is noticed,
+// because the chain does not halt for it.
+func (f Facts) manualDue(c Candidate) bool {
+	if !f.manual(c) || f.Gone {
+		return false
+	}
+	begun := f.Begun != nil && f.Begun.Is(c.Plan)
+	return f.Height.Reached(c.Height-1) || begun && !f.Height.Known()
+}
+
+// certain says whether a plan may be carried out without reading the databases: the node
+// wrote the file itself, and an answer that is tied to it says that H-1 is committed.
+func (f Facts) certain(c Candidate) bool {
+	return c.Written && f.Height.Tied && f.Height.exactly(c.Height-1)
+}
+
+// retried says whether the old binary was started again already at this halt. From far
+// below the height it was not its halt.
+func (f Facts) retried(p solstice.Plan) bool {
+	return f.Retried != nil && f.Retried.Is(p) && f.Retried.At >= p.Height-1-asyncBlocks
+}
+
+// chainsAt is another plan, of the chain, for the height of a manual one; nil: none.
+func (f Facts) chainsAt(c Candidate) *solstice.Plan {
+	if f.scheduled(c.Plan) || c.Written {
+		return nil
+	}
+	other := func(p solstice.Plan) bool { return p.Height == c.Height && !p.Is(c.Plan) }
+	for _, s := range f.Seen {
+		if other(s.Plan) && s.Scheduled > 0 && !s.Contradicted() {
+			return &s.Plan
 		}
 	}
-	return known && height < than.Height
-}
-
-// lastSwitch is the switch with the greatest height.
-func (f Facts) lastSwitch() (last Switched, known bool) {
+	for _, s := range f.Done {
+		if other(s.Plan) {
+			return &s.Plan
+		}
+	}
 	for _, s := range f.History {
-		if !known || s.Height >= last.Height {
-			last, known = s, true
+		if other(s.Plan) && !s.Manual {
+			return &s.Plan
 		}
 	}
-	return last, known
-}
-
-func refuse(reason, hint string) Decision {
-	return Decision{Action: Refuse, Reason: reason, Hint: hint}
-}
-
-// contradiction is a refusal because what is known contradicts itself.
-func contradiction(reason, hint string) Decision {
-	return Decision{Action: Refuse, Reason: reason, Hint: hint, Contradicts: true}
-}
-
-func refuseLink(f Facts) Decision {
-	var hints []string
-	for _, dir := range f.knownDirs() {
-		hints = append(hints, "if this is what the chain needs: "+switchHint(dir))
+	if f.File != nil && other(f.File.Plan) && f.File.Written {
+		return &f.File.Plan
 	}
-	return contradiction("the current link can't be used: "+f.Link.Fault, strings.Join(hints, "\n"))
+	return nil
 }
 
-func (f Facts) knownDirs() []string {
-	dirs := []string{solstice.Genesis}
-	for _, s := range f.History {
-		if !slices.Contains(dirs, s.Dir) {
-			dirs = append(dirs, s.Dir)
-		}
-	}
-	return dirs
+// haltedAgain says whether the new binary of a plan has written that plan's file: it has
+// no handler for it, so it is the old release under the new name.
+func (f Facts) haltedAgain() bool {
+	return f.Running && !f.SwitchesItself && f.File != nil && f.File.Written && f.named(f.File.Plan) &&
+		!f.Height.Reached(f.File.Height) && !f.Height.Below(f.File.Height-1)
 }
 
-// genesisHint is for a node that would begin at its genesis.
-func (f Facts) genesisHint() string {
-	if !f.Gone {
-		return ""
-	}
-	return "\nor, as the node's databases are gone and it would begin at its genesis: " + switchHint(solstice.Genesis)
-}
-
-// switchHint is the command that makes the link.
-func switchHint(dir string) string {
-	name := filepath.Base(dir)
-	if name == solstice.Genesis {
-		name = dir // a plan may be called genesis too
-	}
-	return "solstice switch " + name
-}
-
-// placeHint is what to do about a fault of the binary in a directory.
-func (f Facts) placeHint(dir, name string) string {
-	if hint := f.Hints[dir]; hint != "" {
-		return hint
-	}
-	return fmt.Sprintf("place the binary: solstice add-upgrade %s PATH", name)
-}
-
-// cancelHint is what else can be done about a plan that waits: one that the chain does not know needs not be carried out.
-func (f Facts) cancelHint(c Candidate) string {
-	if !c.Manual || f.File != nil && f.File.Is(c.Plan) {
-		return ""
-	}
-	return "\nor take your plan off the list: solstice cancel-upgrade " + c.Name
+// OldRelease says so of the binary in a directory.
+func OldRelease(dir string, p solstice.Plan) (reason, hint string) {
+	return fmt.Sprintf("the binary in %s halted for plan %s itself: it has no handler for it, so it is probably the old release", dir, p),
+		"place the right one: " + placeCommand(p.Name) + " --force"
 }

@@ -14,14 +14,15 @@ import (
 func (g Gathered) Evidence() (lines solstice.Lines) {
 	if d := g.disk; d != nil {
 		lines.Add("application", "%s", d.Committed.Says("committed"))
+		lines.Add("chain state", "%s", d.State.Says("applied"))
 		lines.Add("block store", "%s", d.Stored.Says("has"))
 		switch u := d.Upgrades; {
 		case u.Err != nil && d.Committed.Err == nil:
-			lines.Add("been through", "not known: %v", u.Err)
+			lines.Add("applied", "not known: %v", u.Err)
 		case u.Err == nil && len(u.Done) == 0:
-			lines.Add("been through", "no upgrade, says application.db")
+			lines.Add("applied", "no upgrade, says application.db")
 		case u.Err == nil:
-			lines.Add("been through", "%s, says application.db", joined(u.Done[max(len(u.Done)-shownPlans, 0):]))
+			lines.Add("applied", "%s, says application.db", joined(u.Done[max(len(u.Done)-shownPlans, 0):]))
 		}
 		if d.Upgrades.Scheduled != nil {
 			lines.Add("scheduled", "%s, says application.db", d.Upgrades.Scheduled)
@@ -31,8 +32,8 @@ func (g Gathered) Evidence() (lines solstice.Lines) {
 	if g.disk != nil {
 		told = g.Told
 	}
-	if told.Known {
-		lines.Add("last told", "%d, by the node while it ran", told.Committed)
+	if told.Known() {
+		lines.Add("last told", "%d, by the node while it ran", told.Low)
 	}
 	switch {
 	case g.File != nil:

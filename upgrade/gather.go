@@ -1,183 +1,240 @@
 package upgrade
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"solstice"
-	"solstice/internal/durable"
 	"solstice/node"
+	"solstice/watch"
 )
 
-// Live is what only a running supervisor knows, besides what Gather finds on disk.
+// Live is what only a running supervisor knows, besides what Gather finds on disk. It is
+// one value so that nothing of it is lost: a new version of the program is handed all of
+// it, as JSON.
 type Live struct {
-	Running bool
-	Written bool    // the plan file has changed since the node was started
-	Height  Height  // from the node; not Known: the record on disk serves
-	Skip    []int64 // heights after --unsafe-skip-upgrades
-	Probes  *Probes // that remember what was hashed; nil: nothing is remembered
-	// Disk is what the databases of the stopped node say; nil: nobody has looked. Done is what they said when somebody did.
-	Disk *node.Heights
-	Done []solstice.Plan
+	// Launched is the directory that the running node was started from; empty: none runs.
+	Launched string `json:"launched"`
+	// PlanAt is the plan file as it was when it was looked at last. Written says that it
+	// changed while the node ran, and that no answer of the node's says that somebody else
+	// wrote it.
+	PlanAt  watch.Stamp `json:"plan_at"`
+	Written bool        `json:"written"`
+	// Height is what the node told, at HeightAt; unknown: the record on disk serves.
+	Height   Height    `json:"height"`
+	HeightAt time.Time `json:"height_at,omitzero"`
+	Initial  int64     `json:"initial,omitempty"`  // the chain's first height; 0: unknown
+	Fetching bool      `json:"fetching,omitempty"` // the node was started to fetch a state
+	Skip     []int64   `json:"skip,omitempty"`     // heights after --unsafe-skip-upgrades
+	// Done is what the databases said the data had been through when they were read last;
+	// DoneKnown says that they said so.
+	Done      []solstice.Plan `json:"done,omitempty"`
+	DoneKnown bool            `json:"done_known,omitempty"`
+	Seen      Seen            `json:"seen,omitempty"`
+	SeenKnown bool            `json:"seen_known,omitempty"` // Seen is to be used; else the file on disk is read
+	Retried   *Retried        `json:"retried,omitempty"`
+	// Disk is what the databases of the stopped node say; nil: they were not read since it
+	// ran. While a node runs there is none, so none is handed over.
+	Disk *node.Heights `json:"-"`
 }
 
+// Running says that a node runs.
+func (l Live) Running() bool { return l.Launched != "" }
+
 // Stopped is what the files of a stopped node tell, for Gather.
-func Stopped(disk node.Heights) Live { return Live{Disk: &disk, Done: disk.Upgrades.Done} }
+func Stopped(disk node.Heights) (l Live) {
+	l.SetDisk(disk)
+	return l
+}
+
+// SetDisk takes in what the databases of the stopped node say.
+func (l *Live) SetDisk(disk node.Heights) {
+	l.Disk = &disk
+	if disk.Initial > 0 {
+		l.Initial = disk.Initial
+	}
+	l.Done, l.DoneKnown = disk.Upgrades.Done, disk.Upgrades.Err == nil
+}
 
 // Gathered is what Gather found.
 type Gathered struct {
 	Facts
 	Journal   Entries
 	FileFault error // why the plan file is not a plan yet; nil when there is none, or a whole one
-	// HeightFault is why the record of the height is not used. It may be lost, so it is no reason to stop.
-	HeightFault error
-	Staged      []string // directories of upgrades that no switch was made to yet
-	Told        Height   // what the node told last, where the height is from its databases
-	disk        *node.Heights
-	home        solstice.Home
+	// ManualFault is why the list of manual plans is not known: those that are on it are
+	// not carried out. HeightFault and SeenFault are why these files are not used, and
+	// JournalFault is why nothing is known of earlier upgrades: no new one can begin.
+	ManualFault, HeightFault, SeenFault, JournalFault error
+
+	// Behind are the plans of the switches up to the one that the link stands for. Who moves
+	// the link back by hand takes the later ones back.
+	Behind []solstice.Plan
+	Staged []string // directories of upgrades that no switch was made to yet
+	Told   Height   // what the node told last, where the height is from its databases
+	disk   *node.Heights
+	home   solstice.Home
 }
 
-// Gather reads from disk what Decide needs. An error means that something that must be readable is not.
-func Gather(home solstice.Home, live Live) (Gathered, error) {
+// Faults of optional files, each a sentence: none of them stops the node or the chain's
+// upgrade.
+func (g *Gathered) FileFaults() (faults []error) {
+	add := func(consequence string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", consequence, err))
+		}
+	}
+	add("manual plans are not carried out", g.ManualFault)
+	add("no upgrade can begin", g.JournalFault)
+	add("the last known height is not used", g.HeightFault)
+	add("what was seen of earlier plans is not used", g.SeenFault)
+	return faults
+}
+
+// Gather reads from disk what Decide needs. Only the link must be readable: a fault in any
+// other file stands beside the facts. cache may be nil; with it, files that have not
+// changed are not read again.
+func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
+	if cache == nil {
+		cache = &Probes{}
+	}
 	g := Gathered{disk: live.Disk, home: home, Facts: Facts{
-		Height: live.Height, Skip: live.Skip, Running: live.Running, SwitchesItself: home.SwitchesItself,
-		Faults: map[string]string{}, Hints: map[string]string{}, Lacks: map[string]Lack{},
+		Running: live.Running(), Launched: live.Launched, Height: live.Height, Initial: live.Initial, Fetching: live.Fetching,
+		Skip: live.Skip, Seen: live.Seen, Retried: live.Retried, DoneKnown: live.DoneKnown && live.Disk != nil,
+		SwitchesItself: home.SwitchesItself,
+		Faults:         map[string]string{}, Hints: map[string]string{}, Lacks: map[string]Lack{},
 	}}
 	var err error
 	if g.Link, err = home.Current(); err != nil {
 		return g, err
 	}
-	if g.Journal, err = OpenJournal(home).Read(); err != nil {
-		return g, err
-	}
-	manual, err := ReadManual(home)
-	if err != nil {
-		return g, err
-	}
-	for _, m := range manual {
-		g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: g.dirOf(m.Plan), Manual: true, Below: m.Below})
+	g.Journal, g.JournalFault = cache.journal(home)
+	var manual []ManualPlan
+	if manual, g.ManualFault = ReadManual(home); g.ManualFault == nil {
+		for _, m := range manual {
+			g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: g.dirFor(m.Plan), Manual: true, Below: m.Below})
+		}
 	}
 	switch plan, err := solstice.ReadPlan(home.PlanFile()); {
 	case err == nil:
-		g.File = &Candidate{Plan: plan, Dir: g.dirOf(plan), Written: live.Written}
+		g.File = &Candidate{Plan: plan, Dir: g.dirFor(plan), Written: live.Written}
 	case !errors.Is(err, fs.ErrNotExist):
 		g.FileFault = err
 	}
 	if begun, ok := g.Journal.Begun(); ok {
-		g.Begun = &begun.Plan
+		g.Begun = &Begun{begun.Plan, begun.Manual}
 	}
-	g.findHeight(home, live)
+	g.readHeight(live)
 	for _, plan := range live.Done {
-		g.Done = append(g.Done, Switched{plan, home.UpgradeDir(plan.Name)})
+		g.Done = append(g.Done, Switched{Plan: plan, Dir: home.UpgradeDir(plan.Name)})
 	}
-	g.DoneKnown = live.Disk != nil && live.Disk.Upgrades.Err == nil
+	if !live.SeenKnown {
+		g.Seen, g.SeenFault = ReadSeen(home)
+	}
+	if d := live.Disk; d != nil && d.Committed.Err == nil && d.Upgrades.Err == nil {
+		g.Seen, _ = g.Seen.SawSchedule(d.Upgrades.Scheduled, d.Committed.Height)
+	}
 	g.Skipped = g.Journal.Skipped()
-	g.History = history(home, g.Journal)
-	for _, name := range home.Dirs() {
-		dir := filepath.Join("upgrades", name)
-		if !slices.ContainsFunc(g.History, func(s Switched) bool { return s.Dir == dir }) {
-			g.Staged = append(g.Staged, dir)
-		}
-	}
-	g.Applied = applied(home, g.Link, g.Journal, g.History)
-	g.checkBinaries(home, cmp.Or(live.Probes, &Probes{}))
+	applied, dirs := cache.applied(home)
+	g.History = history(g.Journal, applied)
+	g.Staged = staged(dirs, g.History, g.candidates())
+	g.Named = named(home, g.InUse(), g.Journal)
+	g.Behind = behindLink(home, g.Link, g.Journal, g.History)
+	g.checkBinaries(cache)
 	return g, nil
 }
 
-// dirOf is the directory of the binary that carries out a plan: its own, or of a node that switches by itself the one in use.
-func (g *Gathered) dirOf(plan solstice.Plan) string {
+// dirFor is the directory of the binary that carries out a plan: its own, or of a node
+// that switches by itself the one in use.
+func (g *Gathered) dirFor(plan solstice.Plan) string {
 	if g.SwitchesItself {
-		return cmp.Or(g.Link.Dir, solstice.Genesis)
+		if g.Link.Dir != "" {
+			return g.Link.Dir
+		}
+		return solstice.Genesis
 	}
 	return g.home.UpgradeDir(plan.Name)
 }
 
-// findHeight says how far the chain is: as the node told it, or the databases, or the record of what the node told last (H1 to
-// H4 in docs/deciding.md).
-func (g *Gathered) findHeight(home solstice.Home, live Live) {
-	var record HeightRecord
-	if !g.Height.Known {
-		var err error
-		record, err = ReadHeight(home)
-		if err == nil {
-			g.Height = Height{Committed: record.Committed, Known: true, Answered: live.Height.Answered}
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			g.HeightFault = err
-		}
+// readHeight says how far the chain is: as the node told it, or its databases, or the
+// record of what it told last (H1 to H6 in docs/deciding.md).
+func (g *Gathered) readHeight(live Live) {
+	told, record, err := toldHeight(g.home)
+	g.HeightFault = err
+	if !g.Height.Known() {
+		g.Height = told
 	}
-	if live.Disk != nil {
-		g.Told = g.Height
-		g.Height = weigh(*live.Disk, g.Height, record.At)
-		if g.Gone = record.Databases && live.Disk.Empty && !g.SwitchesItself; g.Gone {
-			g.Height = Height{} // what was told is of other data
-		}
+	if live.Disk == nil {
+		return
+	}
+	g.Told = g.Height
+	g.Height = bestHeight(*live.Disk, g.Height, record.At)
+	if g.Gone = record.Databases && live.Disk.Empty && !g.SwitchesItself; g.Gone {
+		g.Height = Height{} // what was told is of other data
 	}
 }
 
-// weigh says how far a stopped node is, by its databases and what it told last. The application's database is exact. The block
-// store is at most one block ahead of it. The consensus WAL is too, but it may lack blocks, and stays when data is taken back: it
-// counts as far as it is newer than what was told.
-func weigh(disk node.Heights, told Height, toldAt time.Time) Height {
-	stored := disk.Stored
-	switch {
-	case disk.Committed.Err == nil:
-		return Height{Committed: disk.Committed.Height, Known: true, Answered: true, AtMost: disk.Committed.Height}
-	case stored.Err == nil && disk.Base > 0:
-		h := Height{Committed: stored.Height - 1, Known: true, Answered: true, AtMost: stored.Height}
-		if told.Known && told.Committed == stored.Height {
-			h.Committed = stored.Height
-		}
-		return h
-	case stored.Err == nil && (!told.Known || stored.At.After(toldAt) && stored.Height-1 > told.Committed):
-		return Height{Committed: stored.Height - 1, Known: true, Answered: told.Answered}
-	}
-	return told
-}
-
-// IsManual says whether the chain doesn't know a plan: the operator added it, and the plan file, if it holds the plan,
-// has it from us.
+// IsManual says whether the chain doesn't know a plan: the operator added it or placed its
+// file, and the chain was not seen to schedule it.
 func (g *Gathered) IsManual(p solstice.Plan) bool {
-	if begin, ok := g.Journal.LastBegin(p); ok && begin.Manual {
+	switch {
+	case g.scheduled(p):
+		return false
+	case g.File == nil || !g.File.Is(p):
 		return true
 	}
-	return g.File == nil || !g.File.Is(p)
+	if begin, ok := g.Journal.LastBegin(p); ok {
+		return begin.Manual
+	}
+	return !g.File.Written && (g.Seen.Of(p).Ahead || slices.ContainsFunc(g.Manual, func(c Candidate) bool { return c.Is(p) }))
 }
 
 // Under is the plan that the binary in use came with, or the zero plan.
 func (g *Gathered) Under() solstice.Plan {
 	var under Switched
 	for _, s := range g.History {
-		if s.Dir == g.Link.Dir && s.Height >= under.Height {
+		if s.Dir == g.InUse() && s.Height >= under.Height {
 			under = s
 		}
 	}
 	return under.Plan
 }
 
-// history is every switch that the journal or a file beside a binary tells of.
-func history(home solstice.Home, journal Entries) []Switched {
+// history is every switch that the journal or a file beside a binary tells of. The
+// journal's come last, in their order: the others have no time.
+func history(journal Entries, applied []Switched) []Switched {
 	switches := journal.Switches()
-	for _, name := range home.Dirs() {
-		dir := filepath.Join("upgrades", name)
-		plan, err := solstice.ReadPlan(home.AppliedFile(dir))
-		if err == nil && !slices.ContainsFunc(switches, func(s Switched) bool { return s.Is(plan) }) {
-			switches = append(switches, Switched{plan, dir})
+	var others []Switched
+	for _, a := range applied {
+		if !slices.ContainsFunc(switches, func(s Switched) bool { return s.Is(a.Plan) }) {
+			others = append(others, a)
 		}
 	}
-	return switches
+	return append(others, switches...)
 }
 
-// applied is what lies behind the binary in use: the switch to it, and those before it. Somebody who moves the link
-// back by hand takes back the switches after it.
-func applied(home solstice.Home, link solstice.Link, journal Entries, history []Switched) []solstice.Plan {
-	var plans []solstice.Plan
+// named are the plans that a directory was switched to for.
+func named(home solstice.Home, dir string, journal Entries) (plans []solstice.Plan) {
+	if dir == "" {
+		return nil
+	}
+	for _, s := range journal.Switches() {
+		if s.Dir == dir {
+			plans = append(plans, s.Plan)
+		}
+	}
+	if plan, err := solstice.ReadPlan(home.AppliedFile(dir)); err == nil && !slices.ContainsFunc(plans, plan.Is) {
+		plans = append(plans, plan)
+	}
+	return plans
+}
+
+// behindLink are the plans behind the binary that the link names: the switch to it, and
+// those before it.
+func behindLink(home solstice.Home, link solstice.Link, journal Entries, history []Switched) (plans []solstice.Plan) {
 	if link.Missing() {
 		for _, s := range history {
 			plans = append(plans, s.Plan)
@@ -202,9 +259,30 @@ func applied(home solstice.Home, link solstice.Link, journal Entries, history []
 	return plans
 }
 
-// checkBinaries looks at the binaries that may have to be started: those of all plans, and without a running node those
-// that may be the one in use.
-func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
+// fewDirs is how many directories of upgrades are looked into ahead of time without a plan
+// for them.
+const fewDirs = 32
+
+// staged are the directories that no switch was made to yet: of the plans that are known,
+// and all of them where there are few.
+func staged(dirs []string, history []Switched, candidates []Candidate) (staged []string) {
+	if len(dirs) > fewDirs {
+		dirs = nil
+		for _, c := range candidates {
+			dirs = append(dirs, c.Dir)
+		}
+	}
+	for _, dir := range dirs {
+		if !slices.ContainsFunc(history, func(s Switched) bool { return s.Dir == dir }) {
+			staged = append(staged, dir)
+		}
+	}
+	return staged
+}
+
+// checkBinaries looks at the binaries that may have to be started: those of all plans, and
+// without a running node those that may be the one in use.
+func (g *Gathered) checkBinaries(probes *Probes) {
 	var dirs []string
 	for _, c := range g.candidates() {
 		dirs = append(dirs, c.Dir)
@@ -214,57 +292,79 @@ func (g *Gathered) checkBinaries(home solstice.Home, probes *Probes) {
 		if last, ok := g.lastSwitch(); ok {
 			dirs = append(dirs, last.Dir)
 		}
-		if stands, ok := g.stands(); ok {
-			dirs = append(dirs, stands.Dir)
+		if last, ok := g.lastApplied(); ok {
+			dirs = append(dirs, last.Dir)
 		}
 	}
 	for _, dir := range dirs {
 		if dir == "" {
 			continue
 		}
-		if err := CheckBinary(home, dir, probes); err != nil {
-			g.Faults[dir] = err.Error()
-			g.Hints[dir] = solstice.HintOf(err, "")
-		}
+		g.fault(dir, CheckBinary(g.home, dir, probes))
 	}
 	for _, c := range g.candidates() {
-		if !g.SwitchesItself && !g.applied(c.Plan) {
-			g.Lacks[c.Dir] = CheckSidecars(home, c.Dir)
-		}
-		if c.Manual || g.SwitchesItself || g.applied(c.Plan) || g.Faults[c.Dir] != "" {
+		if g.SwitchesItself || g.Applied(c.Plan) {
 			continue
 		}
-		if err := CheckPlanned(home, c.Plan, c.Dir, probes); err != nil {
-			g.Faults[c.Dir], g.Hints[c.Dir] = err.Error(), solstice.HintOf(err, "")
+		g.Lacks[c.Dir] = CheckSidecars(g.home, c.Dir)
+		if g.Faults[c.Dir] != "" {
+			continue
+		}
+		g.fault(c.Dir, CheckLoads(g.home, c.Dir, probes))
+		if !c.Manual && g.Faults[c.Dir] == "" {
+			g.fault(c.Dir, CheckPlanned(g.home, c.Plan, c.Dir, probes))
 		}
 	}
 }
 
-// HeightRecord is the last committed height that a node told us, kept for when it runs no more.
-type HeightRecord struct {
-	Committed int64     `json:"committed"`
-	At        time.Time `json:"at"`
-	Databases bool      `json:"databases,omitempty"` // the node had databases where we look for them
+func (g *Gathered) fault(dir string, err error) {
+	if err != nil {
+		g.Faults[dir], g.Hints[dir] = err.Error(), solstice.HintOf(err, "")
+	}
 }
 
-// ReadHeight reads the record; without one the error is fs.ErrNotExist.
-func ReadHeight(home solstice.Home) (HeightRecord, error) {
-	var r HeightRecord
-	content, err := os.ReadFile(home.HeightFile())
-	if err != nil {
-		return r, err
-	}
-	if err := json.Unmarshal(content, &r); err != nil {
-		return r, fmt.Errorf("%s: %w", home.HeightFile(), err)
-	}
-	return r, nil
+// scan remembers what the files of a home's history said, for as long as these files and
+// folders stay the same. It belongs to one process that holds the home: nobody else
+// changes the files beside binaries meanwhile.
+type scan struct {
+	journalAt  watch.Stamp
+	journal    Entries
+	upgradesAt watch.Stamp
+	applied    []Switched
+	dirs       []string
 }
 
-// WriteHeight replaces the record.
-func WriteHeight(home solstice.Home, r HeightRecord) error {
-	content, err := json.Marshal(r)
-	if err != nil {
-		return err
+// journal is Journal.Read, once while the file stays the same.
+func (p *Probes) journal(home solstice.Home) (Entries, error) {
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
+	at := watch.StampOf(home.JournalFile())
+	if p.scan.journalAt == at && at != (watch.Stamp{}) {
+		return slices.Clip(p.scan.journal), nil
 	}
-	return durable.WriteFile(home.HeightFile(), append(content, '\n'), 0o600)
+	entries, err := OpenJournal(home).Read()
+	if err == nil {
+		p.scan.journalAt, p.scan.journal = at, entries
+	}
+	return entries, err
+}
+
+// applied are the plans beside the binaries, and the directories of upgrades. There may be
+// ten thousand.
+func (p *Probes) applied(home solstice.Home) (applied []Switched, dirs []string) {
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
+	at := watch.StampOf(home.Upgrades())
+	if p.scan.upgradesAt == at && at != (watch.Stamp{}) {
+		return p.scan.applied, p.scan.dirs
+	}
+	for _, name := range home.Dirs() {
+		dir := filepath.Join("upgrades", name)
+		dirs = append(dirs, dir)
+		if plan, err := solstice.ReadPlan(home.AppliedFile(dir)); err == nil {
+			applied = append(applied, Switched{Plan: plan, Dir: dir})
+		}
+	}
+	p.scan.upgradesAt, p.scan.applied, p.scan.dirs = at, applied, dirs
+	return applied, dirs
 }

@@ -123,6 +123,9 @@ type Probes struct {
 	turn   sync.Mutex // of Ahead
 	mu     sync.Mutex
 	probes map[probed]*probe
+
+	scanning sync.Mutex // of scan
+	scan     scan
 }
 
 // probed is a binary as it was: every change makes it another.
@@ -135,6 +138,7 @@ type probed struct {
 type probe struct {
 	ask      sync.Once
 	presence Presence
+	loads    bool // all that it needs to be started is here
 
 	hashing sync.Mutex
 	digest  string // empty: not yet

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"solstice"
@@ -21,8 +23,8 @@ const (
 	stepSnapshot   = "snapshot"    // what is on disk is kept
 	stepSwitch     = "switch"      // the link points to the new binary
 	stepStart      = "start"       // the new binary executes
-	stepFirst      = "first"       // it has committed the plan's height: the migration is done
-	stepConfirm    = "confirm"     // it has committed a block beyond the plan's height
+	stepConfirm    = "confirm"     // it has committed the plan's height: the migration is done
+	stepBlock      = "block"       // it has committed a block beyond the plan's height: the downtime is over
 	stepAbandoned  = "abandoned"   // another binary was started instead
 	stepRolledBack = "rolled back" // the switch was taken back
 	stepSkipped    = "skipped"     // the network decided not to carry the plan out
@@ -39,7 +41,7 @@ type Entry struct {
 	Dir     string        `json:"dir,omitempty"`     // begin, switch: the binary's directory
 	Halted  time.Time     `json:"halted,omitzero"`   // begin: when the plan file was written
 	Manual  bool          `json:"manual,omitempty"`  // begin, skipped: the operator's plan, of which the chain doesn't know
-	Height  int64         `json:"height,omitempty"`  // confirm: what was committed
+	Height  int64         `json:"height,omitempty"`  // confirm, block: what was committed
 }
 
 // Journal is the list of all upgrade steps that were done on a home, in a file that only grows, by some ten
@@ -139,6 +141,17 @@ func (es Entries) Unconfirmed() (Entry, bool) {
 	return last[0], true
 }
 
+// unfinished returns the last upgrade if it was switched to and no block beyond its height
+// was seen yet.
+func (es Entries) unfinished() (Entry, bool) {
+	last := es.last()
+	beyond := func(e Entry) bool { return e.Step == stepBlock || e.Step == stepConfirm && e.Height > e.Plan.Height }
+	if !last.has(stepSwitch) || last.has(stepRolledBack) || slices.ContainsFunc(last, beyond) {
+		return Entry{}, false
+	}
+	return last[0], true
+}
+
 // Confirmed says whether the journal knows that a plan was carried out to its first block.
 func (es Entries) Confirmed(p solstice.Plan) bool {
 	return slices.ContainsFunc(es, func(e Entry) bool { return (e.Step == stepConfirm || e.Step == stepItself) && e.Plan.Is(p) })
@@ -149,7 +162,7 @@ func (es Entries) Reached(p solstice.Plan) bool {
 	reached := false
 	for _, e := range es {
 		if e.Plan.Is(p) {
-			reached = e.Step == stepFirst || e.Step == stepConfirm || reached && e.Step != stepBegin
+			reached = e.Step == stepConfirm || reached && e.Step != stepBegin
 		}
 	}
 	return reached
@@ -168,10 +181,18 @@ func (es Entries) LastBegin(p solstice.Plan) (Entry, bool) {
 // Switches returns the switches that were done and not taken back, oldest first.
 func (es Entries) Switches() []Switched {
 	var switches []Switched
+	manual := map[string]bool{}
+	key := func(p solstice.Plan) string { return fmt.Sprintf("%s@%d", strings.ToLower(p.Name), p.Height) }
 	for _, e := range es {
 		switch e.Step {
+		case stepBegin:
+			manual[key(e.Plan)] = e.Manual
 		case stepSwitch:
-			switches = append(switches, Switched{e.Plan, e.Dir})
+			switches = append(switches, Switched{Plan: e.Plan, Dir: e.Dir, Manual: manual[key(e.Plan)]})
+		case stepConfirm:
+			for i := range switches {
+				switches[i].Confirmed = switches[i].Confirmed || switches[i].Is(e.Plan)
+			}
 		case stepRolledBack:
 			switches = slices.DeleteFunc(switches, func(s Switched) bool { return s.Is(e.Plan) })
 		}
@@ -257,7 +278,8 @@ func (es Entries) upgrade() solstice.Upgrade {
 	if !begin.Halted.IsZero() {
 		halted = begin.Halted
 	}
-	var started, first time.Time
+	up.Halted = halted
+	var started time.Time
 	for _, e := range es[1:] {
 		switch e.Step {
 		case stepSwitch:
@@ -265,25 +287,24 @@ func (es Entries) upgrade() solstice.Upgrade {
 		case stepStart:
 			started = e.Time
 			up.Standing.Ours = solstice.Seconds(started.Sub(halted))
-		case stepFirst:
-			first = e.Time
 		case stepConfirm:
 			up.State, up.Confirmed = "confirmed", e.Time
-			up.Standing.Total = solstice.Seconds(e.Time.Sub(halted))
-			if first.IsZero() {
-				first = e.Time
+			if e.Height > up.Height {
+				up.Standing.Total = solstice.Seconds(e.Time.Sub(halted))
 			}
+		case stepBlock:
+			up.Standing.Total = solstice.Seconds(e.Time.Sub(halted))
 		case stepAbandoned, stepRolledBack:
 			up.State = e.Step
 		}
 		switch e.Step {
-		case stepFirst, stepConfirm, stepAbandoned, stepRolledBack, stepSkipped, stepPlanned:
+		case stepConfirm, stepBlock, stepAbandoned, stepRolledBack, stepSkipped, stepPlanned:
 		default:
 			up.Steps = append(up.Steps, solstice.Step{Name: e.Step, Seconds: e.Seconds})
 		}
 	}
-	if !started.IsZero() && !first.IsZero() {
-		up.Standing.Migration = solstice.Seconds(first.Sub(started))
+	if !started.IsZero() && !up.Confirmed.IsZero() {
+		up.Standing.Migration = solstice.Seconds(up.Confirmed.Sub(started))
 	}
 	return up
 }

@@ -9,7 +9,7 @@ import (
 
 // LabelStopped says what a snapshot that no upgrade takes is of. The node is stopped: its databases are read.
 func LabelStopped(home solstice.Home, settings node.Settings) (label snapshot.Label, err error) {
-	facts, err := Gather(home, Live{})
+	facts, err := Gather(home, Live{}, nil)
 	if err != nil {
 		return label, err
 	}

@@ -194,11 +194,11 @@ func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 // absolute, which Cosmovisor 1.5 and 1.6 need. The first plan goes into the plan file, unless something that is not
 // carried out yet stands there, and the others into the batch list. It returns the plans.
 func Eject(home solstice.Home) ([]solstice.Plan, error) {
-	facts, err := Gather(home, Live{})
+	facts, err := Gather(home, Live{}, nil)
 	if err != nil {
 		return nil, err
 	}
-	occupied := facts.FileFault != nil || facts.File != nil && !facts.applied(facts.File.Plan)
+	occupied := facts.FileFault != nil || facts.File != nil && !facts.Applied(facts.File.Plan)
 	var ejected []solstice.Plan
 	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for _, p := range plans {

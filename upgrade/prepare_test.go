@@ -155,7 +155,7 @@ func TestHashedAhead(t *testing.T) {
 		t.Errorf("found out: %d, %s", one.presence, one.digest)
 	}
 	probes.of(home.Binary(dir)).digest = "sha256:remembered"
-	gathered, err := Gather(home, Live{Probes: probes, Running: true})
+	gathered, err := Gather(home, Live{Launched: solstice.Genesis}, probes)
 	if err != nil || len(gathered.Faults) != 0 {
 		t.Errorf("no plan asks for it: %v, %v", gathered.Faults, err)
 	}
@@ -164,7 +164,7 @@ func TestHashedAhead(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	gathered, err = Gather(home, Live{Probes: probes, Running: true})
+	gathered, err = Gather(home, Live{Launched: solstice.Genesis}, probes)
 	if err != nil || !strings.Contains(gathered.Faults[dir], "it is sha256:remembered, and") || gathered.Hints[dir] == "" {
 		t.Errorf("not what was hashed before: %v, %v", gathered.Faults, err)
 	}
@@ -229,7 +229,7 @@ func TestOtherInfo(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			g, err := Gather(home, Live{})
+			g, err := Gather(home, Live{}, nil)
 			if refused := strings.Contains(g.Faults[dir], "for another info than plan v2"); err != nil || refused != tt.refused || refused != strings.Contains(g.Hints[dir], "--force") {
 				t.Errorf("fault %q, hint %q, %v", g.Faults[dir], g.Hints[dir], err)
 			}

@@ -60,6 +60,7 @@ type model struct {
 	running int // the binary, or -1
 	halted  bool
 	heard   Height
+	seen    Seen
 	written bool
 	alone   bool // upgrades are not cut off any more
 }
@@ -119,13 +120,25 @@ func (m *model) number(dir string) int {
 // session is one life of a supervisor: so many events, then it is cut off.
 func (m *model) session(events int) {
 	m.running, m.halted, m.written, m.heard = -1, false, false, Height{}
+	m.seen, _ = ReadSeen(m.home)
 	for range events {
-		facts, err := Gather(m.home, Live{Running: m.running >= 0, Written: m.written, Height: m.heard})
+		facts, err := Gather(m.home, m.live(), nil)
 		must(m, err)
 		d := Decide(facts.Facts)
 		must(m, DropManual(m.home, d.Drop))
 		must(m, MarkManual(m.home, d.Mark))
+		for _, p := range d.Ahead {
+			m.seen, _ = m.seen.SawAhead(p)
+		}
+		for _, p := range slices.Concat(d.Over, d.Drop) {
+			if facts.Height.Reached(p.Height) {
+				m.seen, _ = m.seen.SawOver(p)
+			}
+		}
+		must(m, m.seen.Write(m.home))
 		switch {
+		case d.Action == Examine:
+			m.examine()
 		case d.Action == CarryOut:
 			if m.carryOut(d, facts) {
 				return
@@ -140,6 +153,28 @@ func (m *model) session(events int) {
 			m.block()
 		}
 	}
+}
+
+// live is what the supervisor knows. Without a node it has read the databases.
+func (m *model) live() Live {
+	l := Live{Written: m.written, Height: m.heard, Seen: m.seen, SeenKnown: true}
+	if m.running >= 0 {
+		l.Launched = m.dir(m.running)
+	}
+	return l
+}
+
+// dir is the directory of a binary by its number.
+func (m *model) dir(number int) string {
+	if number == 0 {
+		return solstice.Genesis
+	}
+	return m.home.UpgradeDir(m.plans[number-1].Name)
+}
+
+// examine stops the node and reads its databases.
+func (m *model) examine() {
+	m.running, m.heard = -1, Exactly(m.height, SourceApplication)
 }
 
 func (m *model) launch(d Decision, facts Gathered) {
@@ -157,6 +192,9 @@ func (m *model) launch(d Decision, facts Gathered) {
 		}
 	}
 	m.running, m.halted, m.written, m.heard = binary, false, false, Height{}
+	if slices.Contains(m.manual, true) { // it is asked before its first block
+		m.heard = Exactly(m.height, SourceNode)
+	}
 }
 
 // block lets the node make its next block, or halt, and perhaps say where it is.
@@ -166,13 +204,16 @@ func (m *model) block() {
 		if !m.halted {
 			must(m, os.WriteFile(m.home.PlanFile(), m.plans[next].File(), 0o600))
 		}
-		m.halted, m.written, m.heard.Answered = true, true, false
+		m.halted, m.written = true, true
+		if m.heard.Known() {
+			m.heard.High = Unbounded
+		}
 	} else {
 		m.height++
 	}
 	// A manual plan is carried out in time only where the height is heard of; the next one must not overtake it.
 	if m.halted || slices.Contains(m.manual, true) || rapid.Bool().Draw(m.T, "heard") {
-		m.heard = Height{Committed: m.height, Known: true, Answered: true}
+		m.heard = Exactly(m.height, SourceNode)
 		if rapid.Bool().Draw(m.T, "recorded") {
 			must(m, WriteHeight(m.home, HeightRecord{Committed: m.height, At: time.Now()}))
 		}
@@ -233,7 +274,7 @@ func TestRunGoesOnAfterEveryCut(t *testing.T) {
 						must(t, u.journal.Append(Entry{Plan: u.Plan, Step: s.name, Dir: u.Dir}))
 					}
 				}
-				facts, err := Gather(u.Home, Live{})
+				facts, err := Gather(u.Home, Live{Written: true}, nil)
 				must(t, err)
 				if d := Decide(facts.Facts); d.Action == CarryOut {
 					again := newUpgradeOn(u.Home)
@@ -256,19 +297,19 @@ func TestMendPlan(t *testing.T) {
 		height Height
 		want   bool
 	}{
-		{"empty", func(path string) error { return os.Truncate(path, 0) }, read(99), true},
-		{"gone", os.Remove, read(99), true},
+		{"empty", func(path string) error { return os.Truncate(path, 0) }, Exactly(99, SourceApplication), true},
+		{"gone", os.Remove, Exactly(99, SourceApplication), true},
 		{"gone-and-height-unknown", os.Remove, Height{}, true},
-		{"whole", func(string) error { return nil }, read(99), false},
-		{"of-another-plan", func(path string) error { return os.WriteFile(path, v("v3", 300).File(), 0o600) }, read(99), false},
-		{"gone-and-migrated", os.Remove, read(100), false},
+		{"whole", func(string) error { return nil }, Exactly(99, SourceApplication), false},
+		{"of-another-plan", func(path string) error { return os.WriteFile(path, v("v3", 300).File(), 0o600) }, Exactly(99, SourceApplication), false},
+		{"gone-and-migrated", os.Remove, Exactly(100, SourceApplication), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u := newUpgrade(t)
 			must(t, u.Begin())
 			must(t, u.Run(t.Context()))
 			must(t, tt.damage(u.Home.PlanFile()))
-			facts, err := Gather(u.Home, Live{Height: tt.height})
+			facts, err := Gather(u.Home, Live{Height: tt.height}, nil)
 			must(t, err)
 			mended, err := facts.MendPlan(u.Home, "upgrades/v2")
 			must(t, err)
@@ -330,7 +371,7 @@ func checkUpgraded(t *testing.T, home solstice.Home) {
 			t.Errorf("debris: %q", debris)
 		}
 	}
-	facts, err := Gather(home, Live{})
+	facts, err := Gather(home, Live{}, nil)
 	must(t, err)
 	if d := Decide(facts.Facts); d.Action != Launch || d.Dir != "upgrades/v2" {
 		t.Errorf("decided then: %s", describe(d))

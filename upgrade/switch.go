@@ -35,7 +35,7 @@ func (g Gathered) SwitchTo(home solstice.Home, dir string) (behind, back []solst
 		return nil, nil, &solstice.RefusedError{Reason: err.Error(), Hint: solstice.HintOf(err, "place the binary first")}
 	}
 	if g.Gone {
-		g.Height = Height{Known: true} // it will begin anew
+		g.Height = Exactly(0, SourceGenesis) // it will begin at its genesis
 	}
 	now := time.Now()
 	journal := OpenJournal(home)
@@ -46,7 +46,7 @@ func (g Gathered) SwitchTo(home solstice.Home, dir string) (behind, back []solst
 		return nil, nil, err
 	}
 	for _, s := range g.History {
-		if g.Height.Known && s.Height-1 > cmp.Or(g.Height.AtMost, g.Height.Committed) {
+		if g.Height.Known() && s.Height-1 > g.Height.atMost() {
 			back = append(back, s.Plan)
 			err = errors.Join(err, journal.RollBack(now, s), forgetApplied(home, s))
 		}
@@ -71,7 +71,7 @@ func forgetApplied(home solstice.Home, s Switched) error {
 func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	var plans []solstice.Plan
 	add := func(p solstice.Plan) {
-		reached := !g.Height.Known || g.Height.Committed >= p.Height-1
+		reached := !g.Height.Known() || g.Height.Reached(p.Height-1)
 		if reached && !slices.ContainsFunc(plans, p.Is) {
 			plans = append(plans, solstice.Plan{Name: p.Name, Height: p.Height})
 		}
@@ -84,7 +84,7 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	if n := len(g.Done); n > 0 {
 		add(g.Done[n-1].Plan)
 	}
-	if g.File != nil && (g.Height.Known || g.File.Dir == dir) {
+	if g.File != nil && (g.Height.Known() || g.File.Dir == dir) {
 		add(g.File.Plan)
 	}
 	slices.SortStableFunc(plans, func(a, b solstice.Plan) int { return cmp.Compare(a.Height, b.Height) })
@@ -95,7 +95,7 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 func noteBehind(home solstice.Home, dir string, behind []solstice.Plan) error {
 	journal := OpenJournal(home)
 	for _, p := range behind {
-		if err := journal.Switch(time.Now(), Switched{p, dir}); err != nil {
+		if err := journal.Switch(time.Now(), Switched{Plan: p, Dir: dir}); err != nil {
 			return err
 		}
 	}

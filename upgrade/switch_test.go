@@ -27,10 +27,10 @@ func TestSwitchTo(t *testing.T) {
 		behind, back []solstice.Plan
 	}{
 		// After v2 was carried out at 100.
-		{"data-taken-back", stoppedAt(10), "genesis", nil, v2},
-		{"a-new-chain-under-the-same-binary", stoppedAt(10), "upgrades/v2", nil, v2},
-		{"data-from-later", stoppedAt(350, v2v3...), "upgrades/v2", v2v3, nil},
-		{"data-from-later-under-genesis", stoppedAt(350, v2v3...), "genesis", v2v3[1:], nil},
+		{"data-taken-back", stoppedAt(10), "genesis", nil, []solstice.Plan{v2}},
+		{"a-new-chain-under-the-same-binary", stoppedAt(10), "upgrades/v2", nil, []solstice.Plan{v2}},
+		{"data-from-later", stoppedAt(350, v2, v3), "upgrades/v2", []solstice.Plan{v2, v3}, nil},
+		{"data-from-later-under-genesis", stoppedAt(350, v2, v3), "genesis", []solstice.Plan{v3}, nil},
 		{"nothing-known", Live{}, "genesis", nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestSwitchTo(t *testing.T) {
 			must(t, u.Begin())
 			must(t, u.Run(t.Context()))
 			must(t, os.Remove(u.Home.PlanFile()))
-			facts, err := Gather(u.Home, tt.live)
+			facts, err := Gather(u.Home, tt.live, nil)
 			must(t, err)
 			behind, back, err := facts.SwitchTo(u.Home, tt.dir)
 			must(t, err)
@@ -49,16 +49,16 @@ func TestSwitchTo(t *testing.T) {
 			if target, err := os.Readlink(u.Home.CurrentLink()); err != nil || target != tt.dir {
 				t.Errorf("current -> %q, %v", target, err)
 			}
-			facts, err = Gather(u.Home, tt.live)
+			facts, err = Gather(u.Home, tt.live, nil)
 			must(t, err)
-			if d := Decide(facts.Facts); d.Action != Launch || d.Dir != tt.dir || d.Relink || d.Note != "" {
-				t.Errorf("then: %s, note %q", describe(d), d.Note)
+			if d := Decide(facts.Facts); d.Action != Launch || d.Dir != tt.dir || d.Relink || len(d.Notes) > 0 {
+				t.Errorf("then: %s, notes %q", describe(d), d.Notes)
 			}
 			if tt.name != "data-taken-back" {
 				return
 			}
 			must(t, os.WriteFile(u.Home.PlanFile(), v("V2", 100).File(), 0o600))
-			facts, err = Gather(u.Home, stoppedAt(99))
+			facts, err = Gather(u.Home, stoppedAt(99), nil)
 			must(t, err)
 			if d := Decide(facts.Facts); d.Action != CarryOut || d.Plan.Height != 100 {
 				t.Errorf("at the plan's height again: %s", describe(d))

@@ -344,7 +344,7 @@ func (g *Gathered) Settle(home solstice.Home) error {
 		return nil
 	}
 	closing := Entry{Plan: begun.Plan, Step: stepAbandoned}
-	if g.applied(begun.Plan) {
+	if g.Applied(begun.Plan) {
 		closing.Step, closing.Dir = stepSwitch, begun.Dir
 	}
 	if err := OpenJournal(home).Append(closing); err != nil {
@@ -358,46 +358,50 @@ func (g *Gathered) Settle(home solstice.Home) error {
 // may have taken what the node wrote without a sync. It says whether it did.
 func (g *Gathered) MendPlan(home solstice.Home, dir string) (mended bool, err error) {
 	begun, ok := g.Journal.Unconfirmed()
-	migrated := g.Height.Known && g.Height.Committed >= begun.Plan.Height
+	migrated := g.Height.Reached(begun.Plan.Height)
 	if !ok || begun.Dir != dir || g.File != nil || migrated {
 		return false, nil
 	}
 	return true, durable.WriteFile(home.PlanFile(), begun.Plan.File(), 0o600)
 }
 
-// Watch follows a new binary from its start to its first block beyond the plan's height, and enters what it
-// sees into the journal. It is for one launch.
+// Watch follows a new binary from its start to its first block beyond the plan's height,
+// and enters what it sees into the journal. It is for one launch.
 type Watch struct {
-	Plan    solstice.Plan
-	Dir     string
-	journal Journal
-	first   bool // the plan's block is committed
+	Plan      solstice.Plan
+	Dir       string
+	Confirmed bool // the plan's block is committed
+	journal   Journal
 }
 
-// WatchLast returns the Watch for the binary that was just started, or nil if there is nothing to watch for: its
-// upgrade is confirmed, or it was not started by one.
+// WatchLast returns the Watch for the binary that was just started, or nil if there is
+// nothing to watch for: its first block was seen, or no upgrade started it.
 func WatchLast(home solstice.Home, entries Entries, dir string) (*Watch, error) {
-	begun, ok := entries.Unconfirmed()
+	begun, ok := entries.unfinished()
 	if !ok || begun.Dir != dir {
 		return nil, nil
 	}
-	w := &Watch{Plan: begun.Plan, Dir: begun.Dir, journal: OpenJournal(home), first: entries.last().has(stepFirst)}
-	if entries.last().has(stepStart) {
+	last := entries.last()
+	w := &Watch{Plan: begun.Plan, Dir: begun.Dir, journal: OpenJournal(home), Confirmed: last.has(stepConfirm)}
+	if last.has(stepStart) {
 		return w, nil
 	}
 	return w, w.journal.Note(Entry{Plan: w.Plan, Step: stepStart})
 }
 
-// See notes a committed height, and says whether it confirms the upgrade.
-func (w *Watch) See(committed int64) (confirmed bool, err error) {
-	if !w.first && committed >= w.Plan.Height {
-		if err := w.journal.Note(Entry{Plan: w.Plan, Step: stepFirst}); err != nil {
-			return false, err
-		}
-		w.first = true
+// See notes a height that the new binary has committed. confirmed says that it confirms
+// the upgrade: the plan's block is there. over says that a block beyond it is there, too,
+// and nothing is left to be watched.
+func (w *Watch) See(committed int64) (confirmed, over bool, err error) {
+	over = committed > w.Plan.Height
+	switch {
+	case committed < w.Plan.Height:
+		return false, false, nil
+	case !w.Confirmed:
+		w.Confirmed = true
+		return true, over, w.journal.Append(Entry{Plan: w.Plan, Step: stepConfirm, Height: committed})
+	case over:
+		return false, true, w.journal.Note(Entry{Plan: w.Plan, Step: stepBlock, Height: committed})
 	}
-	if committed <= w.Plan.Height {
-		return false, nil
-	}
-	return true, w.journal.Append(Entry{Plan: w.Plan, Step: stepConfirm, Height: committed})
+	return false, false, nil
 }

@@ -171,7 +171,7 @@ func (c *Config) lookAtChain(ctx context.Context, home solstice.Home) solstice.S
 
 // notListed refuses a name that is not on the operator's list, and says what it is, if it is anything.
 func (c *Config) notListed(ctx context.Context, home solstice.Home, name string) error {
-	facts, err := upgrade.Gather(home, upgrade.Live{})
+	facts, err := upgrade.Gather(home, upgrade.Live{}, nil)
 	if err != nil {
 		return err
 	}

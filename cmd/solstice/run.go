@@ -249,7 +249,7 @@ func execute(home solstice.Home, args []string) error {
 
 // binaryInUse is the binary that the link names, or would name once it is made. Nothing is changed.
 func binaryInUse(home solstice.Home) (string, error) {
-	facts, err := upgrade.Gather(home, upgrade.Live{})
+	facts, err := upgrade.Gather(home, upgrade.Live{}, nil)
 	if err != nil {
 		return "", &solstice.RefusedError{Reason: err.Error()}
 	}

@@ -27,7 +27,7 @@ solstice rollback and solstice snapshot restore.`,
 			if err != nil {
 				return err
 			}
-			facts, err := upgrade.Gather(home.Home, upgrade.Stopped(node.ReadHeights(home.Home, home.Settings)))
+			facts, err := upgrade.Gather(home.Home, upgrade.Stopped(node.ReadHeights(home.Home, home.Settings)), nil)
 			if err != nil {
 				return err
 			}
