@@ -71,4 +71,3 @@ func TestLibraries(t *testing.T) {
 	place(binary, []byte("#!/bin/sh\n"))
 	expect(solstice.OK, "it is a script")
 }
-

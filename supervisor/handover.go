@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,40 @@ import (
 const handoverFormat = 2
 
 // olderFormats turn a format into the next, by its number.
-var olderFormats = map[int]func(fields map[string]json.RawMessage) error{}
+var olderFormats = map[int]func(fields map[string]json.RawMessage) error{1: gatherLive}
+
+// gatherLive puts together what decisions rest on, which format 1 had as fields of its own.
+// What the data has applied was not among them.
+func gatherLive(fields map[string]json.RawMessage) error {
+	live := map[string]json.RawMessage{}
+	for from, to := range map[string]string{"plan_at": "plan_at", "written": "written", "heard_at": "height_at"} {
+		if value, ok := fields[from]; ok {
+			live[to] = value
+		}
+	}
+	var heard struct {
+		Committed int64
+		Known     bool
+	}
+	if value, ok := fields["heard"]; ok {
+		if err := json.Unmarshal(value, &heard); err != nil {
+			return err
+		}
+	}
+	if heard.Known {
+		height, err := json.Marshal(upgrade.AtLeast(heard.Committed, upgrade.SourceNode))
+		if err != nil {
+			return err
+		}
+		live["height"] = height
+	}
+	content, err := json.Marshal(live)
+	if err != nil {
+		return err
+	}
+	fields["live"] = content
+	return nil
+}
 
 // Where a handover is found, and why the version before this one, if there is a reason, has given back what it was handed.
 const (
@@ -219,7 +253,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		s.listening = os.NewFile(uintptr(g.Files.Socket), "socket")
 	}
 	s.process, s.ended = process, process.Done()
-	s.dir = facts.InUse()
+	s.dir = cmp.Or(facts.InUse(), solstice.Genesis) // format 1 did not say, and the link may be gone since
 	s.binary, s.binaryAt, s.kills = s.Home.Binary(s.dir), g.BinaryAt, crash.CountKills()
 	if g.Files.Stderr > 0 {
 		err := s.readOn(os.NewFile(uintptr(g.Files.Stderr), "stderr of the node"))

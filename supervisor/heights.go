@@ -70,6 +70,10 @@ func (s *Supervisor) loosenHeight() {
 	if !h.Known() {
 		return
 	}
+	if s.process == nil && !h.Tied {
+		*h = upgrade.Height{} // of a node that has ended it says nothing: it may be another's
+		return
+	}
 	if plan, err := solstice.ReadPlan(s.Home.PlanFile()); err == nil && s.live.Written && h.Low == plan.Height-1 && h.High == h.Low {
 		return
 	}

@@ -127,11 +127,16 @@ func (s *Supervisor) noteExamined(d upgrade.Decision, facts upgrade.Gathered) {
 		plan = d.Again
 	}
 	s.examining = nil
-	if plan == nil || d.Action != upgrade.Launch || !facts.Height.Below(plan.Height-1) {
+	if plan == nil || d.Action != upgrade.Launch || facts.Height.Reached(plan.Height) {
 		return
 	}
-	s.live.Retried = &upgrade.Retried{Plan: solstice.Plan{Name: plan.Name, Height: plan.Height}, At: facts.Height.Low}
+	s.live.Retried = &upgrade.Retried{Plan: solstice.Plan{Name: plan.Name, Height: plan.Height}, At: min(facts.Height.High, plan.Height-1)}
+	if !facts.Height.Known() {
+		s.live.Retried.At = plan.Height - 1
+	}
 	s.last = nil // it is started, whatever ended it
-	s.Log.Warn("the databases are below the plan's height; starting the old binary again", "plan", plan.Name, "height", plan.Height,
-		"committed", facts.Height.String(), "source", facts.Height.Source)
+	if !facts.Applied(*plan) {
+		s.Log.Warn("the databases do not confirm the plan's height; starting the old binary again", "plan", plan.Name, "height", plan.Height,
+			"committed", facts.Height.String(), "source", facts.Height.Source)
+	}
 }

@@ -174,7 +174,7 @@ func Decide(f Facts) Decision {
 		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)+f.cancelHint(*due)
 	case due != nil && f.Running && !f.certain(*due) && f.retried(due.Plan):
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
-		d.Reason = "the stopped node's databases were below its height, and the old binary was started again; nothing new is known since"
+		d.Reason = "the stopped node's databases did not confirm its height, and the old binary was started again"
 		d.Hint = f.decideHint(*due)
 	case due != nil && f.Running && !f.certain(*due):
 		d.Action, d.Plan, d.Dir = Examine, due.Plan, due.Dir
