@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 
 	"solstice"
+	"solstice/internal/shell"
 )
 
 // Facts are what is known of a node that ended with an error.
@@ -64,6 +66,12 @@ var words = sync.OnceValue(func() []word {
 	}
 })
 
+// missingHandler is what x/upgrade says when the data has applied a plan and the binary is
+// from before it.
+var missingHandler = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`upgrade handler is missing for (.+?) upgrade plan`)
+})
+
 // Name names an end. At and End are left to the caller, who knows the process.
 func Name(f Facts) solstice.Crash {
 	c := solstice.Crash{Lines: f.Said.Panic}
@@ -86,7 +94,11 @@ func Name(f Facts) solstice.Crash {
 		if !slices.Contains(c.Lines, line) {
 			c.Lines = slices.Insert(slices.Clone(c.Lines), 0, line)
 		}
-		return name(kind, "%s: %s", said[kind], line)
+		c := name(kind, "%s: %s", said[kind], line)
+		if plan := missingHandler().FindStringSubmatch(line); plan != nil {
+			c.Do = "the data has applied plan " + strconv.Quote(plan[1]) + ": run its binary, with solstice stopped: solstice switch " + shell.Quote(plan[1])
+		}
+		return c
 	}
 	switch {
 	case killed && f.Kills.Known:

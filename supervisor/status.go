@@ -157,8 +157,25 @@ func Describe(home solstice.Home, version string, live upgrade.Live, source stri
 	}
 	if n := len(status.Upgrades); n > 0 && status.Upgrades[n-1].State == "switched" {
 		status.Rehearsed = rehearsedBefore(home, status.Upgrades[n-1].Name)
+		addOldRelease(&status, home, status.Upgrades[n-1])
 	}
 	return status, nil
+}
+
+// addOldRelease says that the last upgrade is not done: the binary that was switched to
+// halted for the plan itself, and has not been replaced since.
+func addOldRelease(status *solstice.Status, home solstice.Home, last solstice.Upgrade) {
+	c := status.Crash
+	if c == nil || c.Kind != solstice.CrashOldRelease || c.At.Before(last.Begun) {
+		return
+	}
+	if info, err := os.Stat(home.Binary(last.Binary)); err == nil && info.ModTime().After(c.At) {
+		return
+	}
+	b := binary(home, last.Binary)
+	b.Fault = c.Cause
+	status.Waiting = cmp.Or(status.Waiting, c.Cause+": "+c.Do)
+	status.Pending = append([]solstice.Pending{{Name: last.Name, Height: last.Height, Origin: "plan file", Binary: b}}, status.Pending...)
 }
 
 func binary(home solstice.Home, dir string) solstice.Binary {

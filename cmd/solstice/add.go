@@ -159,7 +159,7 @@ type addition struct {
 // addUpgrades adds all of them or none.
 func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool) error {
 	home := c.home(nil)
-	committed, known := committedHeight(cmd.Context(), home)
+	committed, known, below := committedHeight(cmd.Context(), home)
 	for _, a := range additions {
 		if a.height > 0 && home.SwitchesItself {
 			return &solstice.RefusedError{
@@ -187,7 +187,7 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 		var err error
 		for _, a := range additions {
 			if a.height > 0 {
-				if plans, err = addPlan(plans, a, batch, known); err != nil {
+				if plans, err = addPlan(plans, a, batch, below); err != nil {
 					return nil, err
 				}
 			}
@@ -230,6 +230,9 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 			err = errors.Join(err, upgrade.ForgetPrepared(home, home.UpgradeDir(a.name)))
 		}
 	}
+	if planned := slices.ContainsFunc(additions, func(a addition) bool { return a.height > 0 }); planned && !known && err == nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "solstice: warning: the node's height is unknown: the plan waits until the node tells it, and is not carried out before")
+	}
 	_, writeErr := io.WriteString(cmd.OutOrStdout(), strings.Join(lines, ""))
 	return errors.Join(err, writeErr)
 }
@@ -271,13 +274,14 @@ func describeHeight(a addition) string {
 	return fmt.Sprintf("%s upgrade binary will switch at height %d\n", a.name, a.height)
 }
 
-// committedHeight is how far the chain is: what the supervisor says, else what it noted last.
-func committedHeight(ctx context.Context, home solstice.Home) (height int64, known bool) {
+// committedHeight is a height that the chain has reached for certain. below says that it
+// is not beyond it: what was only recorded when the node ran says nothing of that.
+func committedHeight(ctx context.Context, home solstice.Home) (height int64, known, below bool) {
 	status, err := homeStatus(ctx, home)
 	if err != nil || status.Height == nil {
-		return 0, false
+		return 0, false, false
 	}
-	return status.Height.Committed, true
+	return status.Height.Committed, true, status.Height.Source != "record"
 }
 
 // homeStatus asks the running supervisor, or looks itself where none runs.

@@ -176,8 +176,15 @@ func printStatus(out io.Writer, s solstice.Status) error {
 			}
 		}
 	}
+	for i, h := range s.Held {
+		row(once("held", i), "%s at height %d: %s", h.Name, h.Height, h.Reason)
+		row("", "  to do: %s", h.Hint)
+	}
 	if s.Waiting != "" {
 		row("waiting", "%s", s.Waiting)
+	}
+	for i, fault := range s.Faults {
+		row(once("fault", i), "%s", strings.ReplaceAll(fault, "\n", "; "))
 	}
 	if s.Next != "" {
 		row("next start", "%s", s.Next)
