@@ -33,12 +33,12 @@ func (c *Client) Consensus(ctx context.Context) (Consensus, error) {
 	if err != nil {
 		return Consensus{}, fmt.Errorf("dump_consensus_state: %w", err)
 	}
-	var status struct {
-		Sync struct {
-			CatchingUp bool `json:"catching_up"`
-		} `json:"sync_info"`
+	var status statusAnswer
+	err = c.Call(ctx, "/status", nil, maxAnswer, &status)
+	if err == nil && status.Sync == nil {
+		err = errNoResult
 	}
-	if err := c.Call(ctx, "/status", nil, maxAnswer, &status); err != nil {
+	if err != nil {
 		return Consensus{}, fmt.Errorf("status: %w", err)
 	}
 	consensus.CatchingUp = status.Sync.CatchingUp

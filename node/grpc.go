@@ -9,12 +9,13 @@ import (
 
 // latestBlock returns the height of cosmos.base.tendermint.v1beta1.Service/GetLatestBlock, which every SDK since
 // v0.40 has. A block can be many megabytes; its height stands at the front, and no more is read.
-func (e *endpoint) latestBlock(ctx context.Context) (int64, error) {
-	content, err := e.unary(ctx, "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock", nil, 16<<10, false)
+func (e *endpoint) latestBlock(ctx context.Context) (int64, peer, error) {
+	content, who, err := e.unary(ctx, "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock", nil, 16<<10, false)
 	if err != nil {
-		return 0, err
+		return 0, peer{}, err
 	}
-	return parseLatestBlock(content)
+	stored, err := parseLatestBlock(content)
+	return stored, who, err
 }
 
 // parseLatestBlock finds the height in the front of a GetLatestBlockResponse: field 2 (block) or 3 (sdk_block), in

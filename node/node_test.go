@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -54,7 +56,7 @@ func TestFind(t *testing.T) {
 		{"file-switched-off", "[rpc]\nladdr = \"\"\n", nil, noEnv, ""},
 		{"file-with-tls", config + "tls_cert_file = \"a\"\ntls_key_file = \"b\"\n", nil, noEnv, "https://127.0.0.1:26657"},
 		{"file-broken", "[rpc\n", nil, noEnv, ""},
-		{"file-socket", "[rpc]\nladdr = \"unix:///run/x.sock\"\n", nil, noEnv, "http://localhost"},
+		{"file-socket", "[rpc]\nladdr = \"unix:///run/x.sock\"\n", nil, noEnv, "http://localhost:80"},
 		{"environment-before-file", config, nil, env, "http://127.0.0.1:3"},
 		{"flag-before-environment", config, []string{"start", "--rpc.laddr", "tcp://127.0.0.1:5"}, env, "http://127.0.0.1:5"},
 		{"flag-with-equals", config, []string{"start", "--rpc.laddr=tcp://127.0.0.1:6"}, env, "http://127.0.0.1:6"},
@@ -89,15 +91,15 @@ func TestCommitted(t *testing.T) {
 		{"garbage-height", `{"result":{"response":{"last_block_height":"x"}}}`, 0, "not a height"},
 		{"no-result", `{}`, 0, "no result"},
 		{"no-json", `<html>`, 0, "invalid character"},
-		{"endless", `"` + strings.Repeat("x", 1<<20), 0, "unexpected end"},
+		{"endless", `"` + strings.Repeat("x", 1<<20), 0, "too large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, tt.answer) }))
 			defer server.Close()
 			address := "tcp://" + strings.TrimPrefix(server.URL, "http://")
 			got, err := Find(home(t, ""), []string{"--rpc.laddr", address}, noEnv, "").Committed(t.Context())
-			if got != tt.want || (tt.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
-				t.Errorf("Committed = %d, %v, want %d, %q", got, err, tt.want, tt.wantErr)
+			if got.Height != tt.want || (tt.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
+				t.Errorf("Committed = %+v, %v, want %d, %q", got, err, tt.want, tt.wantErr)
 			}
 		})
 	}
@@ -115,8 +117,8 @@ func TestCommittedOverASocket(t *testing.T) {
 	go server.Serve(listener)
 	defer server.Close()
 	got, err := Find(home(t, ""), []string{"--rpc.laddr=unix://" + path}, noEnv, "").Committed(t.Context())
-	if got != 7 || err != nil {
-		t.Errorf("Committed = %d, %v", got, err)
+	if got.Height != 7 || err != nil {
+		t.Errorf("Committed = %+v, %v", got, err)
 	}
 }
 
@@ -165,34 +167,49 @@ func TestGRPC(t *testing.T) {
 				return
 			}
 			w.Header().Set("Content-Type", "application/grpc")
-			w.Write([]byte{0, 0, 16, 0, 0})
-			w.Write(block(field, 43))
+			message := block(field, 43)
+			w.Write(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))))
+			w.Write(message)
 		}))
 		server.Config.Protocols = new(http.Protocols)
 		server.Config.Protocols.SetUnencryptedHTTP2(true)
 		server.Start()
 		client := Find(home(t, ""), nil, noEnv, strings.TrimPrefix(server.URL, "http://"))
 		got, err := client.Committed(t.Context())
-		if got != 42 || err != nil { // block 43 is stored, 42 is committed for certain
-			t.Errorf("Committed = %d, %v, want 42", got, err)
+		if got.Height != 42 || got.AtMost != 43 || err != nil { // block 43 is stored, 42 is committed for certain
+			t.Errorf("Committed = %+v, %v, want 42", got, err)
 		}
 		server.Close()
 	}
 }
 
-// TestRPCBeforeGRPC: the RPC address is certainly this node's; at the gRPC address another's may answer.
-func TestRPCBeforeGRPC(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, `{"result":{"response":{"last_block_height":"7"}}}`)
-	}))
-	defer server.Close()
-	address := strings.TrimPrefix(server.URL, "http://")
-	got, err := Find(home(t, ""), []string{"--rpc.laddr=tcp://" + address}, noEnv, "127.0.0.1:1").Committed(t.Context())
-	if got != 7 || err != nil {
-		t.Errorf("Committed = %d, %v", got, err)
-	}
-	if _, err = Find(home(t, ""), []string{"--rpc.laddr=tcp://127.0.0.1:1"}, noEnv, address).Committed(t.Context()); err == nil {
-		t.Error("the gRPC address was asked although the node has an RPC")
+// TestHeight: a height is text or a number, and nothing else is one.
+func TestHeight(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want height
+		ok   bool
+	}{
+		{`"8"`, 8, true},
+		{`8`, 8, true},
+		{`"0"`, 0, true},
+		{`null`, 0, true}, // as if it were left out
+		{`9223372036854775806`, 1<<63 - 2, true},
+		{`9223372036854775807`, 0, false}, // there is no block after it
+		{`9223372036854775808`, 0, false},
+		{`"-8"`, 0, false},
+		{`-8`, 0, false},
+		{`8.5`, 0, false},
+		{`1e3`, 0, false},
+		{`""`, 0, false},
+		{`"x"`, 0, false},
+		{`true`, 0, false},
+		{`[8]`, 0, false},
+	} {
+		var got height
+		if err := json.Unmarshal([]byte(tt.text), &got); got != tt.want || (err == nil) != tt.ok {
+			t.Errorf("%s is %d, %v, want %d", tt.text, got, err, tt.want)
+		}
 	}
 }
 
@@ -211,7 +228,11 @@ func FuzzParseLatestBlock(f *testing.F) {
 func FuzzParseABCIInfo(f *testing.F) {
 	f.Add([]byte(`{"result":{"response":{"last_block_height":"8"}}}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if height, err := parseABCIInfo(content); err == nil && height < 0 {
+		var answer abciInfoAnswer
+		if parseResult(content, &answer) != nil {
+			return
+		}
+		if height, err := answer.height(); err == nil && height < 0 {
 			t.Errorf("height %d", height)
 		}
 	})

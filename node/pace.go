@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ type header struct {
 // headers returns one header or more, by height.
 func (e *endpoint) headers(ctx context.Context, which url.Values) ([]header, error) {
 	var answer blockchainAnswer
-	if err := e.get(ctx, "/blockchain", which, maxHeaders, &answer); err != nil {
+	if _, err := e.get(ctx, "/blockchain", which, maxHeaders, &answer); err != nil {
 		return nil, fmt.Errorf("blockchain: %w", err)
 	}
 	return answer.headers()
@@ -65,7 +66,7 @@ func (e *endpoint) headers(ctx context.Context, which url.Values) ([]header, err
 type blockchainAnswer struct {
 	Metas []struct {
 		Header struct {
-			Height string    `json:"height"`
+			Height height    `json:"height"`
 			Time   time.Time `json:"time"`
 		} `json:"header"`
 	} `json:"block_metas"`
@@ -74,16 +75,15 @@ type blockchainAnswer struct {
 func (a blockchainAnswer) headers() ([]header, error) {
 	var headers []header
 	for _, meta := range a.Metas {
-		height, err := strconv.ParseInt(meta.Header.Height, 10, 64)
-		if err != nil || height <= 0 {
-			return nil, fmt.Errorf("blockchain: %.40q is not a height", meta.Header.Height)
+		if meta.Header.Height <= 0 {
+			return nil, errors.New("blockchain: a header has no height")
 		}
-		headers = append(headers, header{height, meta.Header.Time})
+		headers = append(headers, header{int64(meta.Header.Height), meta.Header.Time})
 	}
 	if headers == nil {
 		return nil, errors.New("blockchain: the answer has no headers")
 	}
-	slices.SortFunc(headers, func(a, b header) int { return int(a.height - b.height) })
+	slices.SortFunc(headers, func(a, b header) int { return cmp.Compare(a.height, b.height) })
 	return headers, nil
 }
 

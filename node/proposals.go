@@ -112,9 +112,11 @@ func (c *Client) Proposal(ctx context.Context, id uint64) (Proposal, error) {
 	return parseProposal(message)
 }
 
-// proposals asks in pages. Where a page is too large, it asks for one at a time and passes over those that are.
+// proposals asks in pages. Where a page is too large, it asks for one at a time and passes over those that are. As many as
+// make a page, one after the other, are no proposals.
 func (c *Client) proposals(ctx context.Context, service string, status ProposalStatus) ([]Proposal, error) {
 	var proposals []Proposal
+	tooLarge := 0
 	for offset, limit := 0, proposalsAtOnce; offset < proposalsAtAll; offset += limit {
 		answer, err := c.query(ctx, service+"Proposals", proposalsRequest(status, offset, limit), maxProposals)
 		switch {
@@ -122,10 +124,14 @@ func (c *Client) proposals(ctx context.Context, service string, status ProposalS
 			offset, limit = offset-1, 1 // once more, one at a time
 			continue
 		case errors.Is(err, errTooLarge):
+			if tooLarge++; tooLarge == proposalsAtOnce {
+				return nil, err
+			}
 			continue
 		case err != nil:
 			return nil, err
 		}
+		tooLarge = 0
 		messages, err := all(answer, 1)
 		if err != nil {
 			return nil, fmt.Errorf("%sProposals: %w", service, err)
@@ -149,11 +155,6 @@ func proposalsRequest(status ProposalStatus, offset, limit int) []byte {
 	}
 	page := add(add(add(nil, 2, offset), 3, limit), 5, 1)
 	return protowire.AppendBytes(protowire.AppendTag(add(nil, 1, int(status)), 4, protowire.BytesType), page)
-}
-
-// isUnknownPath says whether the application has no such query: code 6 of the SDK, status 12 of gRPC.
-func isUnknownPath(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "code 6:") || strings.Contains(err.Error(), "status 12:"))
 }
 
 // parseProposal reads a gov Proposal: id 1, messages 2 (v1beta1: content 2), status 3, deposit_end_time 6, voting_end_time 9,

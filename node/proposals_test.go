@@ -86,7 +86,7 @@ func TestPlan(t *testing.T) {
 		{"cut-off", recorded[:10], 0, solstice.Plan{}, "unexpected EOF"},
 		{"no-name", nested(1, varint(3, 5)), 0, solstice.Plan{}, "needs a name"},
 		{"negative-height", nested(1, planMessage("v2", -5, "")), 0, solstice.Plan{}, "needs a height above 0"},
-		{"refused", nil, 18, solstice.Plan{}, "code 18: what it says"},
+		{"refused", nil, 18, solstice.Plan{}, `code 18: "what it says"`},
 		{"huge", make([]byte, 2<<20), 0, solstice.Plan{}, "too large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -196,6 +196,7 @@ func TestProposals(t *testing.T) {
 			}
 			return pageOf(request, map[ProposalStatus][][]byte{Voting: {proposalMessage(3, Voting, softwareUpgrade("v2", 2))}}), 0
 		}, "3"},
+		{"all-too-large", func(string, []byte) ([]byte, int) { return make([]byte, maxProposals+maxAnswer), 0 }, "too large"},
 		{"no-governance", func(string, []byte) ([]byte, int) { return nil, 6 }, "code 6"},
 		{"garbage", func(string, []byte) ([]byte, int) { return []byte{0xff, 0xff}, 0 }, "Proposals: "},
 	} {
@@ -357,7 +358,7 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// says answers every request with the same bytes.
+// says is a connection over which every request is answered with the same bytes.
 type says struct {
 	content []byte
 	asked   int
@@ -365,8 +366,15 @@ type says struct {
 
 func (s *says) RoundTrip(*http.Request) (*http.Response, error) {
 	s.asked++
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(s.content))}, nil
+	return &http.Response{
+		StatusCode: http.StatusOK, ProtoMajor: 2,
+		Header: http.Header{"Content-Type": {"application/grpc"}},
+		Body:   io.NopCloser(bytes.NewReader(s.content)),
+	}, nil
 }
+
+func (s *says) Err() error   { return nil }
+func (s *says) Close() error { return nil }
 
 // FuzzAnswers: whatever a node says, by RPC or gRPC, it is an error or what a node can say, and it is not asked without an end.
 func FuzzAnswers(f *testing.F) {
@@ -379,10 +387,11 @@ func FuzzAnswers(f *testing.F) {
 		frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(content))), content...)
 		for _, answer := range [][]byte{content, query, frame} {
 			s := &says{content: answer}
-			there := &endpoint{base: "http://node", http: &http.Client{Transport: s}}
-			for _, c := range []*Client{{rpc: there}, {grpc: there}} {
-				if height, err := c.Committed(t.Context()); err == nil && height < 0 {
-					t.Errorf("committed %d", height)
+			byRPC := &endpoint{kind: rpc, base: "http://node", idle: &link{conn: s}}
+			byGRPC := &endpoint{kind: gRPC, base: "http://node", idle: &link{conn: s}}
+			for _, c := range []*Client{{rpc: byRPC}, {grpc: byGRPC}, {rpc: byRPC, grpc: byGRPC}} {
+				if a, err := c.Committed(t.Context()); err == nil && (a.Height < 0 || a.AtMost < a.Height || a.AtMost > a.Height+1) {
+					t.Errorf("committed %+v", a)
 				}
 				if plan, ok, err := c.Plan(t.Context()); err == nil && ok && plan.Validate() != nil {
 					t.Errorf("plan %+v", plan)
@@ -403,7 +412,7 @@ func FuzzAnswers(f *testing.F) {
 					t.Errorf("consensus %+v", c)
 				}
 			}
-			if s.asked > 2*(2*proposalsAtAll+10) {
+			if s.asked > 4*(2*proposalsAtAll+10) {
 				t.Errorf("asked %d times", s.asked)
 			}
 		}

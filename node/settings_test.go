@@ -115,7 +115,7 @@ func FuzzReadSettings(f *testing.F) {
 			}
 		}
 		if s.RPC != "" {
-			dial(s.RPC, s.TLS, false)
+			newEndpoint(rpc, s.RPC, s.TLS)
 		}
 	})
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"solstice/node"
 )
 
 // Proposal is one of the chain's governance.
@@ -24,11 +26,15 @@ type Proposal struct {
 }
 
 // rpc answers what Solstice asks of CometBFT and of the application. A file rpc in the home takes the place of every answer but
-// the height's: what is in it is sent.
+// the height's and the node's own name: what is in it is sent.
 func (n *running) rpc(w http.ResponseWriter, r *http.Request) {
 	height := n.told.Load()
 	if r.URL.Path == "/abci_info" {
 		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"last_block_height":"%d"}}}`, height)
+		return
+	}
+	if r.URL.Path == "/status" {
+		n.status(w, height)
 		return
 	}
 	if garbage, err := os.ReadFile(filepath.Join(n.home, "rpc")); err == nil {
@@ -55,6 +61,14 @@ func (n *running) rpc(w http.ResponseWriter, r *http.Request) {
 	default:
 		fmt.Fprint(w, `{"jsonrpc":"2.0","id":-1,"result":{"response":{"code":6,"log":"unknown query path"}}}`)
 	}
+}
+
+// status answers with who the node is, by its key and its genesis, as far as they are there.
+func (n *running) status(w http.ResponseWriter, height int64) {
+	id, _ := node.ReadNodeID(filepath.Join(n.home, "config", "node_key.json"))
+	chain, _ := node.ReadChainID(filepath.Join(n.home, "config", "genesis.json"))
+	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":{"node_info":{"id":%q,"network":%q},"sync_info":{"latest_block_height":"%d","catching_up":false}}}`,
+		id, chain, height)
 }
 
 // blockchain answers with the headers of the last blocks, as far apart as this node makes them.
