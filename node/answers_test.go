@@ -326,6 +326,30 @@ func TestWhoAnswers(t *testing.T) {
 	}
 }
 
+// TestTLS: an address with a certificate ties like one without. Whose name is on it does not count.
+func TestTLS(t *testing.T) {
+	for way, version := range map[string]int{rpc: 1, gRPC: 2} {
+		n := &answering{ID: testID, Chain: chain1}
+		server := httptest.NewUnstartedServer(n)
+		server.EnableHTTP2 = version == 2
+		server.StartTLS()
+		defer server.Close()
+		home := ours(t, map[string]string{"config/config.toml": "[rpc]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"\n"})
+		c := client(home, addressOf(server), "")
+		if way == gRPC {
+			c = Find(ours(t, nil), nil, noEnv, "https://"+addressOf(server))
+		}
+		for range 2 {
+			if a, err := c.Committed(t.Context()); err != nil || !a.Tied {
+				t.Errorf("%s: Committed = %+v, %v", way, a, err)
+			}
+		}
+		if got := n.requests.Load(); got != 3 {
+			t.Errorf("%s: %d requests, want 3", way, got)
+		}
+	}
+}
+
 // TestNoHome: a client that has only an address takes what is answered, and ties nothing.
 func TestNoHome(t *testing.T) {
 	n := answering{ID: otherID, Chain: chain2}

@@ -27,11 +27,11 @@ const maxConsensus = 16 << 20
 func (c *Client) Consensus(ctx context.Context) (Consensus, error) {
 	var dump consensusAnswer
 	if err := c.Call(ctx, "/dump_consensus_state", nil, maxConsensus, &dump); err != nil {
-		return Consensus{}, fmt.Errorf("dump_consensus_state: %w", err)
+		return Consensus{}, about("dump_consensus_state", err)
 	}
 	consensus, err := dump.consensus()
 	if err != nil {
-		return Consensus{}, fmt.Errorf("dump_consensus_state: %w", err)
+		return Consensus{}, about("dump_consensus_state", err)
 	}
 	var status statusAnswer
 	err = c.Call(ctx, "/status", nil, maxAnswer, &status)
@@ -39,7 +39,7 @@ func (c *Client) Consensus(ctx context.Context) (Consensus, error) {
 		err = errNoResult
 	}
 	if err != nil {
-		return Consensus{}, fmt.Errorf("status: %w", err)
+		return Consensus{}, about("status", err)
 	}
 	consensus.CatchingUp = status.Sync.CatchingUp
 	return consensus, nil

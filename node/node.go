@@ -144,13 +144,10 @@ func (e *endpoint) abciInfo(ctx context.Context) (int64, peer, error) {
 	var answer abciInfoAnswer
 	who, err := e.get(ctx, "/abci_info", nil, maxAnswer, &answer)
 	if err != nil {
-		return 0, peer{}, fmt.Errorf("abci_info: %w", err)
+		return 0, peer{}, about("abci_info", err)
 	}
 	committed, err := answer.height()
-	if err != nil {
-		return 0, peer{}, fmt.Errorf("abci_info: %w", err)
-	}
-	return committed, who, nil
+	return committed, who, about("abci_info", err)
 }
 
 type abciInfoAnswer struct {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"net/url"
 	"slices"
@@ -58,7 +57,7 @@ type header struct {
 func (e *endpoint) headers(ctx context.Context, which url.Values) ([]header, error) {
 	var answer blockchainAnswer
 	if _, err := e.get(ctx, "/blockchain", which, maxHeaders, &answer); err != nil {
-		return nil, fmt.Errorf("blockchain: %w", err)
+		return nil, about("blockchain", err)
 	}
 	return answer.headers()
 }

@@ -48,7 +48,10 @@ func listens(pid int, conn *net.UnixConn) (bool, error) {
 	}); controlErr != nil || err != nil {
 		return false, errors.Join(controlErr, err)
 	}
-	if listener.Pid <= 0 { // of another PID namespace
+	switch int(listener.Pid) {
+	case pid:
+		return true, nil
+	case 0: // of another PID namespace
 		return false, errors.New("the process that listens can't be seen")
 	}
 	tree, err := family(pid)
@@ -125,24 +128,39 @@ func addrPort(address net.Addr) netip.AddrPort {
 // hasSocket says whether a process, or one that it has started, has a socket open. If one of them can't be looked into and no
 // other has it, that is an error.
 func hasSocket(pid int, inode string) (bool, error) {
+	found, fault := opens(pid, inode) // mostly, and the whole machine's processes need not be read
+	if found {
+		return true, nil
+	}
 	tree, err := family(pid)
 	if err != nil {
 		return false, err
 	}
-	var fault error
-	for _, pid := range tree {
-		dir := fmt.Sprintf("/proc/%d/fd", pid)
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			fault = err
+	for _, child := range tree[1:] {
+		found, err := opens(child, inode)
+		if found {
+			return true, nil
 		}
-		for _, entry := range entries {
-			if target, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil && target == "socket:["+inode+"]" {
-				return true, nil
-			}
+		if err != nil {
+			fault = err
 		}
 	}
 	return false, fault
+}
+
+// opens says whether a process has a socket open. One that has ended has none.
+func opens(pid int, inode string) (bool, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, entry := range entries {
+		if target, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil && target == "socket:["+inode+"]" {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // family are a process and those that it has started, and they, that still run under them.

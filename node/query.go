@@ -38,6 +38,14 @@ func (c *Client) query(ctx context.Context, path string, request []byte, limit i
 	return answer, err
 }
 
+// about says which question an error is about, unless it is about who answers.
+func about(question string, err error) error {
+	if err == nil || errors.Is(err, ErrForeign) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", question, err)
+}
+
 // refusal is a node's own no: asking elsewhere would not change it.
 type refusal struct {
 	kind string // error of the RPC, code of the application, or status of gRPC
@@ -67,13 +75,10 @@ func (e *endpoint) abciQuery(ctx context.Context, path string, request []byte, l
 	parameters := url.Values{"path": {`"` + path + `"`}, "data": {"0x" + hex.EncodeToString(request)}}
 	limit = int64(base64.StdEncoding.EncodedLen(int(limit))) + maxAnswer
 	if _, err := e.get(ctx, "/abci_query", parameters, limit, &answer); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, about(path, err)
 	}
 	value, err := answer.value()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return value, nil
+	return value, about(path, err)
 }
 
 type abciQueryAnswer struct {
@@ -200,10 +205,7 @@ func (e *endpoint) unary(ctx context.Context, path string, request []byte, limit
 		return nil, peer{}, err
 	}
 	message, err := r.message(limit, whole)
-	if err != nil {
-		return nil, peer{}, fmt.Errorf("%s: %w", path[strings.LastIndexByte(path, '/')+1:], err)
-	}
-	return message, who, nil
+	return message, who, about(path[strings.LastIndexByte(path, '/')+1:], err)
 }
 
 func unaryQuestion(path string, request []byte, limit int64) question {

@@ -57,8 +57,9 @@ type Config struct {
 	BackupDir string `env:"DAEMON_DATA_BACKUP_DIR"`
 	// PreUpgradeRetries is how often a pre-upgrade command that ends with 31 is tried again.
 	PreUpgradeRetries int `env:"DAEMON_PREUPGRADE_MAX_RETRIES" default:"0"`
-	// GRPC is the node's gRPC address, such as localhost:9090. It is asked for the height if the node has no CometBFT
-	// RPC, whose address is found without a setting.
+	// GRPC is the node's gRPC address, such as localhost:9090. It is asked for the height and the plan where the node's
+	// CometBFT RPC, whose address is found without a setting, gives no usable answer. If another node answers there, its
+	// answer is refused.
 	GRPC string `env:"DAEMON_GRPC_ADDRESS"`
 	// DisableLogs leaves out all log lines. Errors that end a command are printed all the same.
 	DisableLogs bool `env:"COSMOVISOR_DISABLE_LOGS" default:"false"`
