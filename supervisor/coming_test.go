@@ -143,6 +143,7 @@ func (silent) Proposals(ctx context.Context) ([]node.Proposal, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
+func (silent) SetProcess(int) {}
 func (silent) Applied(ctx context.Context, _ string) (int64, error) {
 	<-ctx.Done()
 	return 0, ctx.Err()

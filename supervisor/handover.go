@@ -253,6 +253,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		s.listening = os.NewFile(uintptr(g.Files.Socket), "socket")
 	}
 	s.process, s.ended = process, process.Done()
+	s.Node.SetProcess(process.PID)
 	s.dir = cmp.Or(facts.InUse(), solstice.Genesis) // format 1 did not say, and the link may be gone since
 	s.binary, s.binaryAt, s.kills = s.Home.Binary(s.dir), g.BinaryAt, crash.CountKills()
 	if g.Files.Stderr > 0 {

@@ -135,7 +135,7 @@ func (s *Supervisor) hear(a answer) {
 	if !before.Known() {
 		s.sidecars.Retry() // what they need of the node is there
 	}
-	s.live.Height = upgrade.Height{Low: a.Height, High: a.Height, Source: upgrade.SourceNode, Tied: a.Tied}
+	s.live.Height = upgrade.Height{Low: a.Height, High: a.AtMost, Source: upgrade.SourceNode, Tied: a.Tied}
 	s.seeWriter()
 	if time.Since(s.recorded) >= recordEvery {
 		s.recordHeight()

@@ -64,6 +64,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	s.dir, s.binaryAt = d.Dir, watch.StampOf(binary)
 	s.live.Launched, s.live.Height, s.live.HeightAt, s.live.Disk, s.heightFault = d.Dir, upgrade.Height{}, time.Time{}, nil, nil
 	s.process, s.ended, s.last = process, process.Done(), nil
+	s.Node.SetProcess(process.PID)
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
 	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: shown(s.Args)}})

@@ -57,7 +57,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	source := "record"
 	if live.Running() {
 		if told, err := s.Node.Committed(ctx); err == nil && told.Tied {
-			live.Height = upgrade.Height{Low: told.Height, High: told.Height, Source: upgrade.SourceNode, Tied: true}
+			live.Height = upgrade.Height{Low: told.Height, High: told.AtMost, Source: upgrade.SourceNode, Tied: true}
 			source = "node"
 		}
 	}

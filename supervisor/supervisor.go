@@ -33,6 +33,7 @@ import (
 type Node interface {
 	Committed(ctx context.Context) (node.Answer, error)
 	Applied(ctx context.Context, name string) (height int64, err error)
+	SetProcess(pid int)
 	Plan(ctx context.Context) (plan solstice.Plan, scheduled bool, err error)
 	Proposals(ctx context.Context) ([]node.Proposal, error)
 	Pace(ctx context.Context) (node.Pace, error)
@@ -524,6 +525,7 @@ func (s *Supervisor) nodeEnded() error {
 	process, end := s.process, s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
 	s.live.Launched = ""
+	s.Node.SetProcess(0)
 	s.loosenHeight()
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
