@@ -1,9 +1,14 @@
 package node
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"solstice"
 )
@@ -40,6 +45,7 @@ create_empty_blocks = false
 		}[key]
 	}
 	// In what is wanted, a path beginning with @ begins at the home.
+	const rpc = "tcp://127.0.0.1:26657"
 	defaults := Settings{
 		KeyFile: "@/config/priv_validator_key.json", StateFile: "@/data/priv_validator_state.json",
 		DBDir: "@/data", DBBackend: "goleveldb", AppDBBackend: "goleveldb", WALFile: "@/data/cs.wal/wal",
@@ -57,25 +63,82 @@ create_empty_blocks = false
 	withFlags = withEnv
 	withFlags.RPC, withFlags.SignerAddress, withFlags.DBDir, withFlags.DBBackend = "", "tcp://:3", "@/flag", "badgerdb"
 
+	withRPC := defaults
+	withRPC.RPC = rpc
+	numbers, skip := withRPC, withRPC
+	numbers.DBDir, numbers.HaltHeight = "@/5", "77"
+	skip.Skip = []int64{10, 20}
+	dashes := file
+	dashes.StateSync = true
+
 	for _, tt := range []struct {
-		name, config, app string
-		args              []string
-		env               func(string) string
-		want              Settings
+		name, config, app, packed string
+		args                      []string
+		env                       func(string) string
+		want                      Settings
 	}{
-		{"nothing", "", "", nil, noEnv, defaults},
-		{"broken", "db_dir = \"db\"\n[rpc\n", "app-db-backend", nil, noEnv, defaults},
-		{"no-strings", "db_dir = 5\n", "app-db-backend = []", nil, noEnv, defaults},
-		{"empty", "db_dir = \"\"\ndb_backend = \"\"\n", "app-db-backend = \"\"\n", nil, noEnv, defaults},
-		{"file", config, "", nil, noEnv, file},
-		{"app", config, "app-db-backend = \"goleveldb\"\n", nil, noEnv, withApp},
-		{"environment", config, "app-db-backend = \"goleveldb\"\n", nil, env, withEnv},
-		{"flags", config, "", []string{"start", "--rpc.laddr=", "--priv_validator_laddr", "tcp://:3", "--db_dir=flag", "--db_backend", "badgerdb"}, env, withFlags},
+		{name: "nothing", want: defaults},
+		{name: "broken", config: "db_dir = \"db\"\n[rpc\n", app: "app-db-backend", want: defaults},
+		{name: "not texts", config: "db_dir = 5\n", app: "halt-height = 77", want: numbers},
+		{name: "a section for a text", config: "[db_dir]\n", app: "app-db-backend = {}", want: withRPC},
+		{name: "empty", config: "db_dir = \"\"\ndb_backend = \"\"\n", app: "app-db-backend = \"\"\n", want: withRPC},
+		{name: "address switched off", config: "[rpc]\nladdr = \"\"\n", want: defaults},
+		{name: "file", config: config, want: file},
+		{name: "keys in capitals", config: strings.NewReplacer("db_dir", "DB_Dir", "[rpc]", "[RPC]").Replace(config), want: file},
+		{
+			name: "as Tendermint 0.35 and Sei write it",
+			config: `
+db-backend = "pebbledb"
+db-dir = "db"
+[priv-validator]
+key-file = "keys/key.json"
+state-file = "/var/state.json"
+laddr = "tcp://0.0.0.0:26659"
+[rpc]
+laddr = "tcp://127.0.0.1:1"
+tls-cert-file = "cert"
+tls-key-file = "key"
+[consensus]
+wal-file = "wal/wal"
+create-empty-blocks = false
+[statesync]
+enable = true
+`,
+			want: dashes,
+		},
+		{
+			name: "packed by Provenance, only what is not the default",
+			packed: `{"consensus.create_empty_blocks": "false", "consensus.wal_file": "wal/wal", "db_backend": "pebbledb",
+"db_dir": "db", "priv_validator_key_file": "keys/key.json", "priv_validator_laddr": "tcp://0.0.0.0:26659",
+"priv_validator_state_file": "/var/state.json", "rpc.laddr": "tcp://127.0.0.1:1", "rpc.tls_cert_file": "cert", "rpc.tls_key_file": "key"}`,
+			want: file,
+		},
+		{name: "packed, all of it defaults", packed: "{}", want: withRPC},
+		{name: "packed, broken", packed: "{", want: defaults},
+		{name: "app", config: config, app: "app-db-backend = \"goleveldb\"\n", want: withApp},
+		{name: "app reads both files as one", config: "halt-height = 7\nunsafe-skip-upgrades = [10, 20]\n[halt-time]", app: "halt-height = 0", want: Settings{
+			RPC: rpc, KeyFile: defaults.KeyFile, StateFile: defaults.StateFile, DBDir: defaults.DBDir, DBBackend: "goleveldb", AppDBBackend: "goleveldb",
+			WALFile: defaults.WALFile, HaltHeight: "0", Skip: []int64{10, 20},
+		}},
+		{name: "skipped in the file", config: "moniker = 1", app: "unsafe-skip-upgrades = [10, 20]", want: skip},
+		{name: "environment", config: config, app: "app-db-backend = \"goleveldb\"\n", env: env, want: withEnv},
+		{
+			name:   "flags",
+			config: config,
+			args:   []string{"start", "--rpc.laddr=", "--priv_validator_laddr", "tcp://:3", "--db_dir=flag", "--db_backend", "badgerdb"},
+			env:    env,
+			want:   withFlags,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			home := home(t, tt.config)
-			if tt.app != "" {
-				write(t, filepath.Join(home.Node, "config", "app.toml"), []byte(tt.app))
+			for name, content := range map[string]string{"app.toml": tt.app, "packed-conf.json": tt.packed} {
+				if content != "" {
+					write(t, filepath.Join(home.Node, "config", name), []byte(content))
+				}
+			}
+			if tt.env == nil {
+				tt.env = noEnv
 			}
 			want := tt.want
 			for _, path := range []*string{&want.KeyFile, &want.StateFile, &want.DBDir, &want.WALFile} {
@@ -83,8 +146,74 @@ create_empty_blocks = false
 					*path = home.Node + (*path)[1:]
 				}
 			}
-			if got := ReadSettings(home, tt.args, tt.env); got != want {
+			got := ReadSettings(home, tt.args, tt.env)
+			got.origins = nil
+			if !reflect.DeepEqual(got, want) {
 				t.Errorf("ReadSettings =\n%+v, want\n%+v", got, want)
+			}
+		})
+	}
+}
+
+// TestOrigin: each value says where it is from, and one whose file can't be read is not known, unless something above the file says it.
+func TestOrigin(t *testing.T) {
+	const key = "priv_validator_key_file"
+	fifo := func(t *testing.T, home solstice.Home, name string) {
+		if err := unix.Mkfifo(filepath.Join(home.Node, "config", name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		config string
+		make   func(t *testing.T, home solstice.Home)
+		args   []string
+		env    string
+		where  string
+		fault  string // empty: it is known
+	}{
+		{name: "no file", where: "default"},
+		{name: "not in the file", config: "moniker = \"x\"\n", where: "default"},
+		{name: "in the file", config: key + " = \"x\"\n", where: "config/config.toml"},
+		{name: "with dashes", config: "[priv-validator]\nkey-file = \"x\"\n", where: "config/config.toml"},
+		{name: "both ways alike", config: key + " = \"x\"\n[priv-validator]\nkey-file = \"x\"\n", where: "config/config.toml"},
+		{
+			name:   "both ways and not alike",
+			config: key + " = \"x\"\n[priv-validator]\nkey-file = \"y\"\n",
+			where:  "config/config.toml",
+			fault:  "config/config.toml sets both priv_validator_key_file and priv-validator.key-file",
+		},
+		{name: "no text", config: "[" + key + "]\n", where: "config/config.toml", fault: "priv_validator_key_file: it is a section"},
+		{name: "broken", config: "[rpc\n", where: "config/config.toml", fault: "config/config.toml: toml: "},
+		{name: "a FIFO", make: func(t *testing.T, home solstice.Home) {
+			write(t, filepath.Join(home.Node, "config", "x"), nil)
+			fifo(t, home, "config.toml")
+		}, where: "config/config.toml", fault: "not a regular file"},
+		{name: "too large", config: strings.Repeat("# a line of a comment\n", maxConfig/20), where: "config/config.toml", fault: "larger than 4 MiB"},
+		{name: "a folder", make: func(t *testing.T, home solstice.Home) {
+			write(t, filepath.Join(home.Node, "config", "config.toml", "x"), nil)
+		}, where: "config/config.toml", fault: "not a regular file"},
+		{name: "packed and broken", config: key + " = \"x\"\n", make: func(t *testing.T, home solstice.Home) {
+			write(t, filepath.Join(home.Node, "config", "packed-conf.json"), []byte("[]"))
+		}, where: "config/packed-conf.json", fault: "packed-conf.json: json: "},
+		{name: "broken, and a flag", config: "[rpc\n", args: []string{"--" + key, "x"}, where: "--" + key},
+		{name: "broken, and the environment", config: "[rpc\n", env: "x", where: "CHAIN_D_PRIV_VALIDATOR_KEY_FILE"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			home := home(t, tt.config)
+			if tt.make != nil {
+				tt.make(t, home)
+			}
+			s := ReadSettings(home, tt.args, func(name string) string {
+				return map[string]string{"CHAIN_D_PRIV_VALIDATOR_KEY_FILE": tt.env}[name]
+			})
+			origin := s.Origin(key)
+			fault := fmt.Sprint(origin.Err)
+			if origin.Where != tt.where || (tt.fault == "") != (origin.Err == nil) || !strings.Contains(fault, tt.fault) && tt.fault != "" {
+				t.Errorf("Origin = %s, %v, want %s, %s", origin.Where, origin.Err, tt.where, tt.fault)
+			}
+			if known := s.SignsBy() == nil; known && tt.fault != "" {
+				t.Errorf("SignsBy says that it is known")
 			}
 		})
 	}
