@@ -40,7 +40,7 @@ func (c CommandLine) takesNext(arg string) (takes, certain bool) {
 	case strings.HasPrefix(arg, "--"):
 		return c.Help.takes(arg[2:])
 	case len(arg) == 2:
-		return c.Help.takes(arg[1:])
+		return c.Help.takes(arg)
 	}
 	return false, true
 }
@@ -147,7 +147,7 @@ func (c CommandLine) hasValueBehind(arg string) bool {
 		return takes && certain && !joined
 	}
 	for i := 1; i < len(arg); i++ {
-		if takes, certain := c.Help.takes(arg[i : i+1]); takes || !certain {
+		if takes, certain := c.Help.takes("-" + arg[i:i+1]); takes || !certain {
 			return takes && certain && i == len(arg)-1 // what follows the letter is its value
 		}
 		if i+1 < len(arg) && arg[i+1] == '=' {

@@ -11,7 +11,7 @@ import (
 // Help is what a binary's own help says of the flags that may stand before its command.
 type Help struct {
 	Home DefaultHome `json:"home"`
-	// Switches has the flags that are known, by name or letter: true if the flag takes no value. Hidden flags are not in it.
+	// Switches has the flags that are known, as in trace and -t: true if the flag takes no value. Hidden flags are not in it.
 	Switches map[string]bool `json:"switches"`
 }
 
@@ -55,14 +55,14 @@ func ParseHelp(text string) Help {
 	return h
 }
 
-// flagLine reads a line such as "  -o, --output string   text or json". usage is what follows the names.
+// flagLine reads a line such as "  -o, --output string   text or json": -o and output, and what follows them.
 func flagLine(line string) (names []string, usage string) {
 	text := strings.TrimLeft(line, " ")
 	if text == line {
 		return nil, "" // flags are indented
 	}
 	if short, rest, found := strings.Cut(text, ", "); found && len(short) == 2 && short[0] == '-' {
-		names, text = append(names, short[1:]), rest
+		names, text = append(names, short), rest
 	}
 	long, isLong := strings.CutPrefix(text, "--")
 	end := strings.IndexAny(long+" ", " [")
