@@ -18,7 +18,8 @@ const Genesis = "genesis"
 // changes nothing.
 type Home struct {
 	Dir      string // DAEMON_HOME
-	Node     string // the home that the node itself uses: its --home, else Dir
+	Node     string // the home that the node itself uses
+	NodeFrom string // what names it: --home, a variable, the binary's default, DAEMON_HOME
 	Name     string // DAEMON_NAME, the file name of the binary
 	StateDir string // what is Solstice's alone, made when it is needed
 	KeepCase bool   // directories have the plan's exact name (COSMOVISOR_DISABLE_RECASE)
@@ -80,9 +81,14 @@ func (h Home) ArgsFile() string { return filepath.Join(h.StateDir, "args.json") 
 // Started is what ArgsFile holds. The arguments may name the node's home; in a copy of the home they still name that of the
 // original, so they count only where Dir is Home.Dir.
 type Started struct {
-	Dir  string   `json:"home"`
-	Args []string `json:"args"`
+	Dir      string   `json:"home"`
+	Args     []string `json:"args"`
+	Node     string   `json:"node_home,omitempty"`      // the home that the node used; empty from a version before it was kept
+	NodeFrom string   `json:"node_home_from,omitempty"` // what named it then
 }
+
+// HelpFile holds what binaries say of their flags and their default home when they are asked for help.
+func (h Home) HelpFile() string { return filepath.Join(h.StateDir, "help.json") }
 
 // CrashFile holds the last end of the node with an error that nobody asked for.
 func (h Home) CrashFile() string { return filepath.Join(h.StateDir, "crash.json") }
@@ -137,6 +143,14 @@ type Link struct {
 
 // Missing says that nothing is there.
 func (l Link) Missing() bool { return l == Link{} }
+
+// DirInUse is the directory of the binary that runs next, if no upgrade comes first and the link is whole.
+func (h Home) DirInUse() string {
+	if link, err := h.Current(); err == nil && link.Dir != "" {
+		return link.Dir
+	}
+	return Genesis
+}
 
 // Current reads the link. Whether the directory that it names exists is another question.
 func (h Home) Current() (Link, error) {

@@ -123,18 +123,10 @@ func (d DefaultHome) In(dir string, getenv func(string) string) string {
 // own path, in which symlinks are resolved (server.InterceptConfigsPreRunHandler, with os.Executable).
 func EnvPrefix(home solstice.Home) string {
 	name := home.Name
-	if path, err := filepath.EvalSymlinks(home.Binary(dirInUse(home))); err == nil && !IsScript(path) {
+	if path, err := filepath.EvalSymlinks(home.Binary(home.DirInUse())); err == nil && !IsScript(path) {
 		name = filepath.Base(path)
 	}
 	return strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(name)) + "_"
-}
-
-// dirInUse is the directory of the binary that runs next, if no upgrade comes first.
-func dirInUse(home solstice.Home) string {
-	if link, err := home.Current(); err == nil && link.Dir != "" {
-		return link.Dir
-	}
-	return solstice.Genesis
 }
 
 // IsScript says whether a file is a script. What it starts in the end, and with which arguments, is not known.
@@ -165,7 +157,7 @@ func FindHome(home solstice.Home, line CommandLine, dir string, getenv func(stri
 	if path := getenv(variable); path != "" {
 		return pathIn(dir, path), variable
 	}
-	if IsScript(home.Binary(dirInUse(home))) {
+	if IsScript(home.Binary(home.DirInUse())) {
 		return "", "" // it may name another than the default of what it starts
 	}
 	if path := line.Help.Home.In(dir, getenv); path != "" {

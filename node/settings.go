@@ -40,6 +40,7 @@ type Settings struct {
 	Skip          []int64 // unsafe-skip-upgrades, the heights of plans that are skipped
 
 	origins map[string]Origin // by the names above
+	missing error             // why there is no configuration file; nil: there is one
 }
 
 // Origin says where a value is from.
@@ -53,12 +54,16 @@ const fromDefault = "default"
 // Origin says where the value of a key is from, such as priv_validator_key_file.
 func (s Settings) Origin(key string) Origin { return s.origins[key] }
 
-// SignsBy says why it is not known whether the node signs with a file of its own, or with which. Nil: it is known.
+// SignsBy says why it is not known whether the node signs with a file of its own, or with which. Nil: it is known. It is fs.ErrNotExist
+// if the node has no configuration yet, so that the defaults hold where the home is the right one.
 func (s Settings) SignsBy() error {
 	for _, key := range []string{"priv_validator_laddr", "priv_validator_key_file", "priv_validator_state_file"} {
 		if err := s.Origin(key).Err; err != nil {
 			return err
 		}
+	}
+	if s.Origin("priv_validator_key_file").Where == fromDefault {
+		return s.missing
 	}
 	return nil
 }
@@ -80,9 +85,13 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 	path := func(otherwise string, keys ...string) string {
 		return pathIn(home.Node, cmp.Or(r.value(otherwise, keys...), otherwise))
 	}
-	rpc := ""
-	if r.config.there() {
+	rpc, missing := "", error(nil)
+	switch {
+	case r.config.err != nil:
+	case r.config.values != nil:
 		rpc = defaultRPC
+	default:
+		missing = &fs.PathError{Op: "open", Path: filepath.Join(home.Node, r.config.name), Err: fs.ErrNotExist}
 	}
 	s.RPC = r.value(rpc, "rpc.laddr")
 	s.TLS = r.value("", "rpc.tls_cert_file", "rpc.tls-cert-file") != "" && r.value("", "rpc.tls_key_file", "rpc.tls-key-file") != ""
@@ -102,7 +111,7 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 	if s.Skip = r.line.SkippedHeights(); s.Skip == nil {
 		s.Skip = heights(r.value("", "unsafe-skip-upgrades"))
 	}
-	s.origins = r.origins
+	s.origins, s.missing = r.origins, missing
 	return s
 }
 
@@ -161,8 +170,6 @@ type file struct {
 	values map[string]any // nil: the file is missing
 	err    error          // why it can't be read
 }
-
-func (f file) there() bool { return f.values != nil && f.err == nil }
 
 // value is the value of a key under one of its names. Two that say different things leave it unknown.
 func (f file) value(keys []string) (value string, origin Origin) {

@@ -147,7 +147,7 @@ enable = true
 				}
 			}
 			got := ReadSettings(home, tt.args, tt.env)
-			got.origins = nil
+			got.origins, got.missing = nil, nil
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("ReadSettings =\n%+v, want\n%+v", got, want)
 			}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -118,11 +119,13 @@ const (
 // started only to say no, and what their digests are: hashing one takes a tenth of a second. It can be used from several
 // goroutines.
 type Probes struct {
-	Dir string // where a binary finds an empty home while it is asked; what a cut leaves there is swept
+	Dir      string // where a binary finds an empty home while it is asked; what a cut leaves there is swept
+	HelpFile string // Home.HelpFile, where answers are looked for and kept; empty: in memory only
 
 	turn   sync.Mutex // of Ahead
 	mu     sync.Mutex
 	probes map[probed]*probe
+	helps  map[string]askedHelp // by the binary's path
 
 	scanning sync.Mutex // of scan
 	scan     scan
@@ -165,6 +168,9 @@ func (p *Probes) Ahead(ctx context.Context, home solstice.Home, dir string) {
 	defer p.turn.Unlock()
 	if ctx.Err() == nil && CheckBinary(home, dir, p) == nil {
 		p.PreUpgrade(ctx, home.Binary(dir))
+		if _, err := p.Help(ctx, home.Binary(dir)); err == nil {
+			_ = p.KeepHelp() // it is asked again if it is lost
+		}
 	}
 }
 
@@ -212,14 +218,22 @@ const maxOutput = 256 << 10
 // Ask runs a binary with these arguments to learn something of it. It sees an empty home, made in dir and removed again, can
 // change nothing else (see child.RunConfined), and is killed with all that it started when the limit is over.
 func Ask(ctx context.Context, binary, dir string, limit time.Duration, args ...string) (output string, end child.End, err error) {
+	return ask(ctx, binary, dir, limit, func(empty string) ([]string, []string) {
+		return append(args, "--home", empty), []string{"HOME=" + empty, "DAEMON_HOME=" + empty}
+	})
+}
+
+// ask runs a binary as Ask does, with the arguments and the environment that prepare makes for the empty home.
+func ask(ctx context.Context, binary, dir string, limit time.Duration, prepare func(empty string) (args, env []string)) (output string, end child.End, err error) {
 	empty, err := os.MkdirTemp(dir, durable.TempPrefix+"probe-")
 	if err != nil {
 		return "", child.End{}, err
 	}
 	defer os.RemoveAll(empty)
-	cmd := exec.Command(binary, append(args, "--home", empty)...)
+	args, env := prepare(empty)
+	cmd := exec.Command(binary, args...)
 	cmd.Dir = empty
-	cmd.Env = append(artifact.Environ(binary), "HOME="+empty, "DAEMON_HOME="+empty, "TMPDIR="+empty)
+	cmd.Env = slices.Concat(artifact.Environ(binary), env, []string{"TMPDIR=" + empty})
 	var said strings.Builder
 	end, err = child.RunConfined(ctx, cmd, empty, limit, func(line string) {
 		if said.Len()+len(line) < maxOutput {

@@ -7,6 +7,7 @@
 package testnode
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,11 +74,18 @@ const (
 // Main is the node. Its exit code is the process's.
 func Main() int {
 	args := os.Args[1:]
-	if len(args) == 0 {
-		fmt.Println("Usage: noded start|version|pre-upgrade|echo")
+	if len(args) == 0 || args[0] == "--help" {
+		fmt.Printf(help, defaultHome())
 		return 0
 	}
-	switch args[0] {
+	line := node.CommandLine{Args: args, Help: node.ParseHelp(help)}
+	command, _ := line.Command()
+	if command == "comet" {
+		_, rest, _ := strings.Cut(strings.Join(args, "\n"), "comet\n")
+		args = strings.Split(rest, "\n")
+		command, _ = node.CommandLine{Args: args, Help: line.Help}.Command()
+	}
+	switch command {
 	case "start":
 		return start(args)
 	case "version":
@@ -98,8 +106,37 @@ func Main() int {
 		fmt.Println(ownVersion(), strings.Join(args[1:], " "), "in", dir)
 		return 0
 	}
-	fmt.Fprintf(os.Stderr, "Error: unknown command %q for \"noded\"\n", args[0])
+	fmt.Fprintf(os.Stderr, "Error: unknown command %q for \"noded\"\n", command)
 	return 1
+}
+
+// help is laid out as cobra does, with the flags of a chain's binary.
+const help = `A small node for tests
+
+Usage:
+  noded [command]
+
+Available Commands:
+  comet       CometBFT subcommands
+  echo        Say what it was called with
+  pre-upgrade Prepare an upgrade
+  start       Run the node
+  version     Print the version
+
+Flags:
+  -h, --help               help for noded
+      --home string        directory for config and data (default %q)
+      --log_level string   the logging level (default "info")
+      --trace              print out full stack trace on errors
+`
+
+// defaultHome is DAEMON_HOME, or below the user's home if a file NAME.home beside the binary says where.
+func defaultHome() string {
+	exe, _ := os.Executable()
+	if name, err := os.ReadFile(exe + ".home"); err == nil {
+		return filepath.Join(os.Getenv("HOME"), strings.TrimSpace(string(name)))
+	}
+	return os.Getenv("DAEMON_HOME")
 }
 
 // ownVersion is the directory of the binary.
@@ -173,10 +210,13 @@ func rollback(args []string) int {
 }
 
 func homeOf(args []string) string {
-	if home, ok := node.Flag(args, "home"); ok {
+	dir, err := os.Getwd()
+	if home, ok := (node.CommandLine{Args: args}).Home(dir); ok && err == nil {
 		return home
 	}
-	return os.Getenv("DAEMON_HOME")
+	exe, _ := os.Executable()
+	prefix := strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(filepath.Base(exe)))
+	return cmp.Or(os.Getenv(prefix+"_HOME"), defaultHome())
 }
 
 // running is a started node.
@@ -232,6 +272,7 @@ func (e exitError) Error() string { return e.text }
 
 // open reads the home and checks that this binary is the one for its height.
 func (n *running) open(args []string) error {
+	line := node.CommandLine{Args: args}
 	lock, err := os.OpenFile(filepath.Join(n.home, "data", "LOCK"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
@@ -246,7 +287,7 @@ func (n *running) open(args []string) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if skip, ok := node.Flag(args, "unsafe-skip-upgrades"); ok {
+	if skip, ok := line.Flag("unsafe-skip-upgrades"); ok {
 		n.script.Plans = slices.DeleteFunc(n.script.Plans, func(p Plan) bool { return strconv.FormatInt(p.Height, 10) == skip })
 	}
 	if n.script.BlockTime == 0 {
@@ -267,8 +308,9 @@ func (n *running) open(args []string) error {
 		n.script.lastWords()
 		return exitError{code, fmt.Sprintf("fail with %d", code)}
 	}
-	if laddr, ok := node.Flag(args, "rpc.laddr"); ok {
-		go http.ListenAndServe(strings.TrimPrefix(laddr, "tcp://"), http.HandlerFunc(n.rpc))
+	settings := node.ReadSettings(solstice.Home{Node: n.home, Name: "noded"}, args, os.Getenv)
+	if settings.RPC != "" && settings.Origin("rpc.laddr").Where != "default" {
+		go http.ListenAndServe(strings.TrimPrefix(settings.RPC, "tcp://"), http.HandlerFunc(n.rpc))
 	}
 	return nil
 }
