@@ -34,6 +34,9 @@ type Status struct {
 	Crash       *Crash       `json:"crash,omitempty"`       // the last one; absent when none is known
 	Sidecars    []Sidecar    `json:"sidecars,omitempty"`    // in the order of the list; absent without any, and when no supervisor runs
 	Upgrades    []Upgrade    `json:"upgrades"`              // oldest first
+
+	NodeHomeFrom  string `json:"node_home_from,omitempty"`  // what names NodeHome: --home, a variable, the binary's default, DAEMON_HOME
+	NodeHomeFault string `json:"node_home_fault,omitempty"` // what shows that the running node uses another one
 }
 
 // Supervisor is the solstice process that holds the home.

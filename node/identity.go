@@ -12,12 +12,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
-
-	"solstice"
 )
 
 // ErrForeign is what every ForeignError is.
@@ -63,34 +59,9 @@ type owner struct {
 	pid         atomic.Int64 // of the node; 0: not known
 }
 
-// findOwner looks where the node itself looks for its key and its genesis.
-func findOwner(home solstice.Home, args []string, getenv func(string) string) *owner {
-	var config struct {
-		Key           string `toml:"node_key_file"`
-		DashedKey     string `toml:"node-key-file"` // Tendermint v0.35 and later, Sei
-		Genesis       string `toml:"genesis_file"`
-		DashedGenesis string `toml:"genesis-file"`
-	}
-	readTOML(filepath.Join(home.Node, "config", "config.toml"), &config)
-	prefix := strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(home.Name)) + "_"
-	path := func(key string, otherwise ...string) string {
-		dashed := strings.ReplaceAll(key, "_", "-")
-		flag, _ := Flag(args, key)
-		dashedFlag, _ := Flag(args, dashed)
-		for _, path := range append([]string{flag, dashedFlag, getenv(prefix + strings.ToUpper(key))}, otherwise...) {
-			switch {
-			case filepath.IsAbs(path):
-				return path
-			case path != "":
-				return filepath.Join(home.Node, path)
-			}
-		}
-		return ""
-	}
-	return &owner{
-		keyFile:     path("node_key_file", config.Key, config.DashedKey, "config/node_key.json"),
-		genesisFile: path("genesis_file", config.Genesis, config.DashedGenesis, "config/genesis.json"),
-	}
+// newOwner is the owner by the node's settings.
+func newOwner(settings Settings) *owner {
+	return &owner{keyFile: settings.NodeKeyFile, genesisFile: settings.GenesisFile}
 }
 
 // said is what a node says of itself. Its parts are empty where it does not say so.
@@ -294,16 +265,4 @@ func parseChainID(genesis io.Reader) (string, error) {
 		name = !name
 	}
 	return "", unknown
-}
-
-// openRegular opens a file to read it, and refuses what may never give anything, such as a pipe.
-func openRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	return os.Open(path)
 }

@@ -29,7 +29,7 @@ func TestFindOwner(t *testing.T) {
 		{"dashed-flag", "node_key_file = \"k\"\n", []string{"start", "--node-key-file=f"}, env, "@/f", "@/config/genesis.json"},
 	} {
 		home := home(t, tt.config)
-		got := findOwner(home, tt.args, tt.env)
+		got := newOwner(ReadSettings(home, tt.args, tt.env))
 		key, genesis := strings.ReplaceAll(tt.key, "@", home.Node), strings.ReplaceAll(tt.genesis, "@", home.Node)
 		if got.keyFile != key || got.genesisFile != genesis {
 			t.Errorf("%s: %s and %s, want %s and %s", tt.name, got.keyFile, got.genesisFile, key, genesis)

@@ -51,8 +51,8 @@ func At(address string) *Client {
 // (DAEMON_GRPC_ADDRESS) if it is not empty.
 func Find(home solstice.Home, args []string, getenv func(string) string, grpc string) *Client {
 	c := &Client{}
-	owner := findOwner(home, args, getenv)
 	settings := ReadSettings(home, args, getenv)
+	owner := newOwner(settings)
 	if settings.RPC != "" {
 		c.rpc = newEndpoint(rpc, settings.RPC, settings.TLS)
 		c.rpc.owner = owner

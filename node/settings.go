@@ -29,6 +29,8 @@ type Settings struct {
 	SignerAddress string  // priv_validator_laddr, where a remote signer connects; empty if the node has the key
 	KeyFile       string  // priv_validator_key_file
 	StateFile     string  // priv_validator_state_file
+	NodeKeyFile   string  // node_key_file, which the node's ID is of
+	GenesisFile   string  // genesis_file
 	DBDir         string  // db_dir, the folder of CometBFT's databases; application.db is always in Home.Data
 	DBBackend     string  // db_backend
 	AppDBBackend  string  // app-db-backend in app.toml, else DBBackend
@@ -98,6 +100,8 @@ func ReadSettings(home solstice.Home, args []string, getenv func(string) string)
 	s.SignerAddress = r.value("", "priv_validator_laddr", "priv-validator-laddr", "priv-validator.laddr")
 	s.KeyFile = path("config/priv_validator_key.json", "priv_validator_key_file", "priv-validator-key-file", "priv-validator.key-file")
 	s.StateFile = path("data/priv_validator_state.json", "priv_validator_state_file", "priv-validator-state-file", "priv-validator.state-file")
+	s.NodeKeyFile = path("config/node_key.json", "node_key_file", "node-key-file")
+	s.GenesisFile = path("config/genesis.json", "genesis_file", "genesis-file")
 	s.DBDir = path("data", "db_dir", "db-dir")
 	s.DBBackend = cmp.Or(r.value(goLevelDB, "db_backend", "db-backend"), goLevelDB)
 	s.WALFile = path("data/cs.wal/wal", "consensus.wal_file", "consensus.wal-file")

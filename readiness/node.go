@@ -19,12 +19,14 @@ var nodeChecks = []check{
 func signStateRight(_ context.Context, s Subject) finding {
 	address, err := s.Signs.Address()
 	switch {
+	case err != nil && s.Signs.Unknown != nil:
+		return unknown("see that the node's configuration can be read, and that its home is the right one", "%v", err)
 	case err != nil:
 		return notReady("see that it can be read", "the validator's key: %v", err)
 	case address == "" && s.Signs.Remote:
 		return ok("a remote signer keeps its own")
 	case address == "":
-		return ok("this node signs nothing")
+		return ok("this node signs nothing: it has no key at %s", s.Signs.KeyFile)
 	}
 	if err := s.Signs.Check(); err != nil {
 		return notReady("solstice sign-state raise", "%v", err)
@@ -39,6 +41,9 @@ func signStateRight(_ context.Context, s Subject) finding {
 // noHaltLeft: a height or time to halt at ends the node without a plan, again and again.
 func noHaltLeft(_ context.Context, s Subject) finding {
 	for _, setting := range []struct{ name, value string }{{"halt-height", s.Settings.HaltHeight}, {"halt-time", s.Settings.HaltTime}} {
+		if err := s.Settings.Origin(setting.name).Err; err != nil {
+			return unknown("see that the file can be read", "%s is not known: %v", setting.name, err)
+		}
 		if setting.value != "" && setting.value != "0" {
 			return warning("set it to 0 in config/app.toml, unless you want the node to end there", "%s is %s: the node ends there, plan or not", setting.name, setting.value)
 		}
@@ -47,26 +52,20 @@ func noHaltLeft(_ context.Context, s Subject) finding {
 }
 
 func noStateSync(_ context.Context, s Subject) finding {
+	if err := s.Settings.Origin("statesync.enable").Err; err != nil {
+		return unknown("see that the file can be read", "whether state sync is enabled is not known: %v", err)
+	}
 	if s.Settings.StateSync {
 		return warning("set statesync.enable to false in config/config.toml", "state sync is enabled: a node whose data is gone would fetch a state in place of the upgrade's way back")
 	}
 	return ok("state sync is off")
 }
 
-func homesAgree(_ context.Context, s Subject) finding {
-	if s.Home.Node == s.Home.Dir {
-		return ok("the node's home is %s", s.Home.Node)
-	}
-	node, nodeErr := os.Stat(s.Home.Node)
-	own, ownErr := os.Stat(s.Home.Dir)
-	if nodeErr == nil && ownErr == nil && os.SameFile(node, own) {
-		return ok("the node's home is %s", s.Home.Node)
-	}
-	return warning("see that this is what you want: the plan file is watched in the node's home", "the node's --home is %s, and DAEMON_HOME is %s", s.Home.Node, s.Home.Dir)
-}
-
 // signerThere: a remote signer connects to the node, which listens for it.
 func signerThere(_ context.Context, s Subject) finding {
+	if err := s.Settings.Origin("priv_validator_laddr").Err; err != nil {
+		return unknown("see that the file can be read", "whether a remote signer is set up is not known: %v", err)
+	}
 	if s.Settings.SignerAddress == "" {
 		return ok("no remote signer is set up")
 	}

@@ -84,13 +84,15 @@ type Handover struct {
 
 // given is a handover as it is written.
 type given struct {
-	Format  int       `json:"format"`
-	Version string    `json:"version"` // of Solstice
-	Reloads int       `json:"reloads"`
-	Home    string    `json:"home"`
-	Node    string    `json:"node_home"`
-	Since   time.Time `json:"since"`
-	Files   files     `json:"files"`
+	Format  int    `json:"format"`
+	Version string `json:"version"` // of Solstice
+	Reloads int    `json:"reloads"`
+	Home    string `json:"home"`
+	Node    string `json:"node_home"`
+	// NodeFrom is what named it.
+	NodeFrom string    `json:"node_home_from,omitempty"`
+	Since    time.Time `json:"since"`
+	Files    files     `json:"files"`
 
 	Process  solstice.Process `json:"process"`
 	Live     upgrade.Live     `json:"live"`
@@ -178,6 +180,9 @@ func (g *given) decode(content []byte) error {
 	return json.Unmarshal(content, g)
 }
 
+// NodeHome is the home that the node uses which is handed over, and what named it.
+func (h *Handover) NodeHome() (path, from string) { return h.given.Node, h.given.NodeFrom }
+
 // Check says what keeps a home from being taken over with these settings.
 func (h *Handover) Check(home solstice.Home, list []sidecar.Sidecar) error {
 	if h.given.Home != home.Dir || h.given.Node != home.Node {
@@ -253,7 +258,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		s.listening = os.NewFile(uintptr(g.Files.Socket), "socket")
 	}
 	s.process, s.ended = process, process.Done()
-	s.Node.SetProcess(process.PID)
+	s.now().Node.SetProcess(process.PID)
 	s.dir = cmp.Or(facts.InUse(), solstice.Genesis) // format 1 did not say, and the link may be gone since
 	s.binary, s.binaryAt, s.kills = s.Home.Binary(s.dir), g.BinaryAt, crash.CountKills()
 	if g.Files.Stderr > 0 {
@@ -261,13 +266,14 @@ func (s *Supervisor) takeOver(h *Handover) error {
 		s.warn("what the node says on stderr gets lost", err)
 	}
 	s.live, s.failures, s.keptFor = g.Live, g.Failures, g.KeptFor
-	s.live.Launched = s.dir
+	s.live.Launched, s.live.Skip = s.dir, s.now().Settings.Skip
 	s.notifier.ready = g.Told
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, s.dir)
 	s.warn("the journal can't be written", err)
 	s.reloads, s.reloadFault = g.Reloads, h.fault
 	s.view.Store(&view{Since: g.Since, State: "running", Node: &g.Process})
 	go s.probes.Digest(s.binary)
+	go s.compareHome(process)
 	if h.fault != "" {
 		s.Log.Error("the new version has not taken over; this one goes on", "version", s.Version, "err", h.fault)
 		return nil
@@ -281,7 +287,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 func (s *Supervisor) handover() given {
 	v := s.view.Load()
 	return given{
-		Format: handoverFormat, Version: s.Version, Reloads: s.reloads, Home: s.Home.Dir, Node: s.Home.Node, Since: v.Since,
+		Format: handoverFormat, Version: s.Version, Reloads: s.reloads, Home: s.Home.Dir, Node: s.Home.Node, NodeFrom: s.Home.NodeFrom, Since: v.Since,
 		Process: *v.Node, Live: s.live, BinaryAt: s.binaryAt, Failures: s.failures, Told: s.notifier.ready, KeptFor: s.keptFor,
 	}
 }

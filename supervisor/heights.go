@@ -95,12 +95,12 @@ func (s *Supervisor) ask(q *question) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 		defer cancel()
-		told, err := s.Node.Committed(ctx)
+		told, err := s.now().Node.Committed(ctx)
 		// An RPC that is not up yet is given all the time that there is before a plan is due
 		// without its word.
 		for q.aboutPlan && err != nil && !errors.Is(err, node.ErrNoAddress) && ctx.Err() == nil {
 			time.Sleep(askFirst)
-			told, err = s.Node.Committed(ctx)
+			told, err = s.now().Node.Committed(ctx)
 		}
 		s.answers <- answer{q, told, err}
 	}()
@@ -195,7 +195,7 @@ func (s *Supervisor) confirm(h upgrade.Height) {
 // readDisk asks the databases of the stopped node what its application has committed and
 // applied.
 func (s *Supervisor) readDisk() error {
-	disk := node.ReadHeights(s.Home, s.Settings)
+	disk := node.ReadHeights(s.Home, s.now().Settings)
 	if disk.InUse() {
 		return &solstice.RefusedError{
 			Reason: "another process has the node's databases open: a node that runs without solstice?",
@@ -222,7 +222,7 @@ func (s *Supervisor) recordHeight() {
 	}
 	s.recorded = time.Now()
 	err := upgrade.WriteHeight(s.Home, upgrade.HeightRecord{
-		Committed: s.live.Height.Low, At: s.recorded, Databases: node.HasDatabases(s.Home, s.Settings),
+		Committed: s.live.Height.Low, At: s.recorded, Databases: node.HasDatabases(s.Home, s.now().Settings),
 	})
 	s.warn("the height can't be recorded", err)
 }

@@ -22,6 +22,9 @@ import (
 
 // launch starts the binary that was decided on.
 func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
+	if err := s.read(); err != nil {
+		return s.keepOrRefuse(err)
+	}
 	if err := s.checkSigned(); err != nil {
 		return s.keepOrRefuse(err)
 	}
@@ -60,11 +63,11 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 		return true, solstice.ExitFailed, notStarted(binary, err)
 	}
 	s.recordHeight() // of the node before: it may be the last that is known for long
-	s.live.Fetching = s.Settings.StateSync && !node.HasDatabases(s.Home, s.Settings)
+	s.live.Fetching = s.now().Settings.StateSync && !node.HasDatabases(s.Home, s.now().Settings)
 	s.dir, s.binaryAt = d.Dir, watch.StampOf(binary)
 	s.live.Launched, s.live.Height, s.live.HeightAt, s.live.Disk, s.heightFault = d.Dir, upgrade.Height{}, time.Time{}, nil, nil
 	s.process, s.ended, s.last = process, process.Done(), nil
-	s.Node.SetProcess(process.PID)
+	s.now().Node.SetProcess(process.PID)
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)
 	s.warn("the journal can't be written", err)
 	s.view.Store(&view{Since: s.view.Load().Since, Node: &solstice.Process{PID: process.PID, Since: time.Now(), Args: shown(s.Args)}})
@@ -75,9 +78,13 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	}
 	s.Log.Info("node started", "pid", process.PID, "path", binary, "args", strings.Join(shown(s.Args), " "))
 	s.sidecarsAfter(d.Dir)
+	go s.compareHome(process)
 	go s.probes.Digest(binary) // a snapshot names it; at the height there is no time for it
 	s.keeper.look()
 	s.warn("the node's arguments can't be recorded", s.recordArgs())
+	if s.Asked != nil {
+		s.warn("the answers of the node's binary can't be recorded", s.Asked.KeepHelp())
+	}
 	s.lookAgainIn(s.pace(d))
 	return false, 0, nil
 }
@@ -85,7 +92,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 // recordArgs keeps the node's arguments for the commands that have to know where its home is. No address with a secret in it
 // helps them.
 func (s *Supervisor) recordArgs() error {
-	content, err := json.Marshal(solstice.Started{Dir: s.Home.Dir, Args: shown(s.Args)})
+	content, err := json.Marshal(solstice.Started{Dir: s.Home.Dir, Args: shown(s.Args), Node: s.Home.Node, NodeFrom: s.Home.NodeFrom})
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ const shownExposed = 10
 
 // tellExposed warns of what others can get at, though it is executed or trusted.
 func (s *Supervisor) tellExposed() {
-	exposed, err := readiness.Exposed(s.Home, s.Settings, s.Trusted)
+	exposed, err := readiness.Exposed(s.Home, s.now().Settings, s.Trusted)
 	for _, e := range exposed[:min(len(exposed), shownExposed)] {
 		s.Log.Warn("others can get at what is executed or trusted here", "path", e.Path, "why", e.Why, "do", e.Do)
 	}

@@ -63,7 +63,7 @@ func (s *Supervisor) beginPause(p *pause) {
 
 // takePaused takes the snapshot of the stopped node.
 func (s *Supervisor) takePaused(ctx context.Context, p *pause) error {
-	label, err := upgrade.LabelStopped(s.Home, s.Settings)
+	label, err := upgrade.LabelStopped(s.Home, s.now().Settings)
 	if err != nil {
 		return err
 	}

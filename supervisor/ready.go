@@ -100,8 +100,8 @@ func (s *Supervisor) subject(plan solstice.Plan, o Outlook) readiness.Subject {
 	}
 	link, _ := s.Home.Current()
 	return readiness.Subject{
-		Home: s.Home, Settings: s.Settings, Snapshots: s.store(), Link: link.Dir, Plan: plan, PID: pid, Pace: o.Pace, Grace: s.Grace,
-		Signs:    &signstate.Guard{Validator: s.Signs.Validator, Marks: s.Signs.Marks}, // of its own: the loop uses the other
+		Home: s.Home, Settings: s.now().Settings, Snapshots: s.store(), Link: link.Dir, Plan: plan, PID: pid, Pace: o.Pace, Grace: s.Grace,
+		Signs:    &signstate.Guard{Validator: s.now().Signs.Validator, Marks: s.now().Signs.Marks}, // of its own: the loop uses the other
 		NoBackup: s.Upgrade.SkipBackup, Temp: s.Home.StateDir, Probes: &s.probes, Trusted: s.Trusted, Sidecars: s.Sidecars,
 	}
 }

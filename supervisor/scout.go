@@ -40,9 +40,9 @@ func (s *Supervisor) startScout() (stop func()) {
 				before = *last
 			}
 			now := before
-			now.ask(ctx, s.Node)
+			now.ask(ctx, s.now().Node)
 			if now.Fault == nil && time.Since(proposalsAt) >= scoutProposals && !now.near() {
-				now.askProposals(ctx, s.Node)
+				now.askProposals(ctx, s.now().Node)
 				proposalsAt = time.Now()
 			}
 			if ctx.Err() != nil || s.view.Load().State != "running" {

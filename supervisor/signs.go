@@ -15,10 +15,10 @@ const signsEvery = time.Second
 func (s *Supervisor) checkSigned() error {
 	s.signs.Lock()
 	defer s.signs.Unlock()
-	if err := s.Signs.Check(); err != nil {
+	if err := s.now().Signs.Check(); err != nil {
 		return err
 	}
-	_, err := s.Signs.Record()
+	_, err := s.now().Signs.Record()
 	s.warn(saidSigned, err)
 	return nil
 }
@@ -27,21 +27,30 @@ func (s *Supervisor) checkSigned() error {
 func (s *Supervisor) recordSigned() error {
 	s.signs.Lock()
 	defer s.signs.Unlock()
-	_, err := s.Signs.Record()
+	_, err := s.now().Signs.Record()
 	return err
 }
 
 // keepSigns raises the mark while the node runs, beside the loop: it syncs, and the loop may have a plan to see to. What it
 // can't do is told when the node ends.
 func (s *Supervisor) keepSigns() (stop func()) {
-	file, _ := watch.New(s.Signs.StateFile, 5*time.Second) // without events the poll serves
+	watched := func() *watch.File {
+		file, _ := watch.New(s.now().Signs.StateFile, 5*time.Second) // without events the poll serves
+		return file
+	}
+	file := watched()
 	done := make(chan struct{})
 	var wait sync.WaitGroup
 	wait.Go(func() {
+		defer func() { file.Close() }()
 		for {
 			select {
 			case <-done:
 				return
+			case <-s.reread:
+				file.Close()
+				file = watched()
+				continue
 			case <-file.Hints():
 				_ = s.recordSigned()
 			}
@@ -53,7 +62,6 @@ func (s *Supervisor) keepSigns() (stop func()) {
 		}
 	})
 	return func() {
-		file.Close()
 		close(done)
 		wait.Wait()
 	}

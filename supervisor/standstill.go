@@ -26,8 +26,8 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 	height := v.Live.Height
 	switch {
 	case !height.Known(),
-		height.Low == 0 && s.Settings.StateSync, // it fetches a state, which takes its time
-		v.Waiting != "":                         // the halt for a plan that waits is told already
+		height.Low == 0 && s.now().Settings.StateSync, // it fetches a state, which takes its time
+		v.Waiting != "": // the halt for a plan that waits is told already
 		s.tellStandstill(nil)
 		return scoutEvery
 	}
@@ -37,11 +37,11 @@ func (s *Supervisor) seeStandstill(ctx context.Context, pace node.Pace) (again t
 	}
 	ctx, cancel := context.WithTimeout(ctx, chainLimit)
 	defer cancel()
-	consensus, err := s.Node.Consensus(ctx)
+	consensus, err := s.now().Node.Consensus(ctx)
 	if err != nil || consensus.Height > height.Low+1 {
 		return standstillEvery // nothing new is known, or it has gone on just now
 	}
-	still := standstill(consensus, height.Low, s.Settings.NoEmptyBlocks)
+	still := standstill(consensus, height.Low, s.now().Settings.NoEmptyBlocks)
 	if o := s.ahead.Load(); o != nil && o.Plan != nil && o.Plan.Height == height.Low+1 {
 		still = noPlanFile(still, s.Home, *o.Plan, height.Low, len(consensus.Peers))
 	}
@@ -90,7 +90,7 @@ func (s *Supervisor) seePassed(ctx context.Context, committed int64) {
 		if err != nil {
 			continue
 		}
-		height, err := s.Node.Applied(ctx, name)
+		height, err := s.now().Node.Applied(ctx, name)
 		if err != nil || height <= 0 || height > committed {
 			continue
 		}

@@ -62,7 +62,7 @@ func TestTellStandstill(t *testing.T) {
 	see := func(committed int64, heard time.Time, node answers, want string) {
 		t.Helper()
 		log.Reset()
-		s.Node = node
+		s.reading.Store(&Reading{Node: node})
 		s.view.Store(&view{State: "running", HeardAt: heard, Live: upgrade.Live{Launched: solstice.Genesis, Height: upgrade.Exactly(committed, upgrade.SourceNode)}})
 		s.seeStandstill(t.Context(), pace)
 		if got := log.String(); want == "" && got != "" || !strings.Contains(got, want) {

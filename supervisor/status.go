@@ -56,7 +56,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	live := v.Live
 	source := "record"
 	if live.Running() {
-		if told, err := s.Node.Committed(ctx); err == nil && told.Tied {
+		if told, err := s.now().Node.Committed(ctx); err == nil && told.Tied {
 			live.Height = upgrade.Height{Low: told.Height, High: told.AtMost, Source: upgrade.SourceNode, Tied: true}
 			source = "node"
 		}
@@ -71,6 +71,9 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 	status.Supervisor = &solstice.Supervisor{PID: os.Getpid(), Since: v.Since, State: v.State, Reloads: v.Reloads, ReloadFault: v.Fault}
 	if live.Running() {
 		status.Node = v.Node
+		if other := s.otherHome.Load(); other != nil {
+			status.NodeHomeFault = "the node has " + *other + " open"
+		}
 	}
 	// What this supervisor waits for is what it has found and told, not what a look in between two system calls of the
 	// node may show.
@@ -86,7 +89,7 @@ func (s *Supervisor) Status(ctx context.Context) (solstice.Status, error) {
 
 // Describe is the status of a home as its files tell it.
 func Describe(home solstice.Home, version string, live upgrade.Live, source string) (solstice.Status, error) {
-	status := solstice.Status{Version: version, Home: home.Dir, NodeHome: home.Node, Name: home.Name}
+	status := solstice.Status{Version: version, Home: home.Dir, NodeHome: home.Node, NodeHomeFrom: home.NodeFrom, Name: home.Name}
 	facts, err := upgrade.Gather(home, live, nil)
 	if err != nil {
 		return status, err

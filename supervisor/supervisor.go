@@ -24,7 +24,6 @@ import (
 	"solstice/node"
 	"solstice/rollback"
 	"solstice/sidecar"
-	"solstice/signstate"
 	"solstice/upgrade"
 	"solstice/watch"
 )
@@ -45,7 +44,6 @@ type Supervisor struct {
 	Home    solstice.Home
 	Args    []string // of the node, its first word included
 	Version string   // of Solstice
-	Node    Node
 	Log     *slog.Logger
 	Signals chan os.Signal // that reach Solstice, by Catch
 	Self    string         // the path that this program was started by; a reload executes what lies there then
@@ -58,18 +56,18 @@ type Supervisor struct {
 	RestartOnFailure    bool     // a node that dies is started again, with back-off
 	RestartLimit        int      // after so many failures in a row it is not; 0: always
 	Stderr              *os.File // where what the node says on stderr is handed on to; nil: the node inherits ours, and it is not read
-	Skip                []int64  // heights after --unsafe-skip-upgrades
 	Upgrade             upgrade.Options
 	Download            bool // the binaries of plans are downloaded, by Fetcher
 	Fetcher             artifact.Fetcher
-	Signs               *signstate.Guard
-	Settings            node.Settings // of the node
-	Keep                int           // how many snapshots of upgrades are kept
-	AllowOtherOwner     bool          // data/ may belong to another user
-	Trusted             []string      // paths that are trusted besides those of the home: the configuration, the script
-	Manager             Manager       // is told how it goes
+	Keep                int      // how many snapshots of upgrades are kept
+	AllowOtherOwner     bool     // data/ may belong to another user
+	Trusted             []string // paths that are trusted besides those of the home: the configuration, the script
+	Manager             Manager  // is told how it goes
 
 	Sidecars []sidecar.Sidecar // that live with the node, in their order
+
+	Read  func() (Reading, error) // reads the node's configuration, at each launch; an error refuses that one
+	Asked *upgrade.Probes         // that asked the node's binary for its help before the start; nil: none did
 
 	// Owned by Run.
 	supervised, nodeLock *os.File
@@ -130,6 +128,9 @@ type Supervisor struct {
 	copying   atomic.Pointer[solstice.Copying]
 	ahead     atomic.Pointer[Outlook]             // by the scout
 	still     atomic.Pointer[solstice.Standstill] // by the scout
+	otherHome atomic.Pointer[string]              // that the node uses in place of the one that is guarded; by the scout
+	reading   atomic.Pointer[Reading]             // replaced at each launch
+	reread    chan struct{}                       // it names other files of what is signed; for keepSigns
 	getting   atomic.Pointer[solstice.Downloading]
 	checks    atomic.Pointer[solstice.Readiness]
 	sidecars  *sidecar.Group     // nil without any
@@ -137,7 +138,7 @@ type Supervisor struct {
 	pauses    chan *pause        // that are asked for
 	reloading chan *reload       // the same
 	leaving   chan struct{}      // closed when the loop has ended, and takes no more of either
-	signs     sync.Mutex         // of Signs, which the loop, an upgrade and keepSigns use
+	signs     sync.Mutex         // of reading's Signs, which the loop, an upgrade and keepSigns use
 }
 
 const (
@@ -169,11 +170,14 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		}
 	}
 	defer s.handOn(flushAtEnd)
-	if s.Given != nil {
+	s.probes.Dir, s.probes.HelpFile = s.Home.StateDir, s.Home.HelpFile()
+	s.reread = make(chan struct{}, 1)
+	exitCode, err = solstice.ExitRefused, s.read()
+	if s.Given != nil && err == nil {
 		exitCode, err = solstice.ExitFailed, s.takeOver(s.Given)
 	}
 	s.startTelling()
-	if s.Given == nil {
+	if s.Given == nil && err == nil {
 		exitCode, err = s.begin()
 	}
 	if err != nil {
@@ -189,9 +193,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 	s.retry = time.NewTimer(0)
 	s.answers, s.pauses = make(chan answer, 1), make(chan *pause)
 	s.tried, s.reloading, s.passed = make(chan error, 1), make(chan *reload), make(chan solstice.Plan, 1)
-	s.live.Skip = s.Skip
 	s.loadSeen()
-	s.probes.Dir = s.Home.StateDir
 	for {
 		exitCode, err = s.supervise()
 		if !errors.Is(err, errReplace) {
@@ -221,6 +223,7 @@ func (s *Supervisor) begin() (exitCode int, err error) {
 			Hint:   "make it with the node's own init: solstice run init MONIKER --home " + s.Home.Node + "\nor bring it back: solstice snapshot list",
 		}
 	}
+	s.tellHome()
 	s.tellExposed()
 	s.prepareState()
 	s.unread = true
@@ -525,7 +528,7 @@ func (s *Supervisor) nodeEnded() error {
 	process, end := s.process, s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
 	s.live.Launched = ""
-	s.Node.SetProcess(0)
+	s.now().Node.SetProcess(0)
 	s.loosenHeight()
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us

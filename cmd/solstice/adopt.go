@@ -385,9 +385,9 @@ func cosmovisorVersion(program string) string {
 func (a *adoption) lookAtHome(status solstice.Status, unseen error) {
 	a.row("home", a.home.Dir, "stays")
 	if a.home.Node != a.home.Dir {
-		a.row("node's home", a.home.Node+", by --home; Cosmovisor looks for plans in DAEMON_HOME only", "its plans are seen")
+		a.row("node's home", a.home.Node+", by "+a.home.NodeFrom+"; Cosmovisor looks for plans in DAEMON_HOME only", "its plans are seen")
 	}
-	if link, _ := node.Flag(a.args, "home"); link != "" && !filepath.IsAbs(link) {
+	if link, _ := (node.CommandLine{Args: a.args}).Flag("home"); link != "" && !filepath.IsAbs(link) {
 		a.row("--home", link+" is relative", "begins in "+a.home.Root()+", as with Cosmovisor 1.7")
 	}
 	link, _ := a.home.Current()

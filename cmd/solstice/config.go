@@ -21,6 +21,7 @@ import (
 	"solstice/sidecar"
 	"solstice/signstate"
 	"solstice/snapshot"
+	"solstice/upgrade"
 )
 
 // Config is every setting. What the comments say is the manual: docs/settings.md is made from them.
@@ -112,6 +113,7 @@ type Config struct {
 	origins map[string]string // by environment name, where the value is from
 	unknown []string          // keys of the file that are no settings
 	list    []sidecar.Sidecar // what the file Sidecars lists
+	probes  *upgrade.Probes   // that asked the node's binary for its help; nil: it was not asked
 }
 
 // Values of Config.Switch.
@@ -317,7 +319,7 @@ func (c *Config) check() error {
 	faults := c.checkNames()
 	var hints []string
 	if filepath.IsAbs(c.Home) {
-		root := c.home(nil).Root()
+		root := c.layout().Root()
 		if info, err := os.Stat(root); err != nil {
 			faults = append(faults, fmt.Errorf("the folder with the binaries is missing: %w", err))
 			hints = append(hints, "lay it out with: solstice init PATH-OF-THE-NODE'S-BINARY")
@@ -378,28 +380,6 @@ func (c *Config) checkNames() (faults []error) {
 	return faults
 }
 
-// home is the home that the node's arguments and the settings name together. Without arguments, those count that the node
-// was started with last.
-func (c *Config) home(args []string) solstice.Home {
-	h := solstice.Home{Dir: filepath.Clean(c.Home), Name: c.Name, StateDir: c.StateDir, KeepCase: c.DisableRecase, SwitchesItself: c.Switch == switchNever,
-		Sidecars: sidecar.Binaries(c.list, c.Name)}
-	if args == nil {
-		args = lastArgs(h)
-	}
-	h.Node = nodeHome(args, h)
-	return h
-}
-
-// lastArgs are the arguments that the node was started with last on this home. They may be lost.
-func lastArgs(h solstice.Home) []string {
-	content, err := os.ReadFile(h.ArgsFile())
-	var last solstice.Started
-	if err != nil || json.Unmarshal(content, &last) != nil || last.Dir != h.Dir {
-		return nil
-	}
-	return last.Args
-}
-
 // store is where the snapshots of a home are.
 func (c *Config) store(h solstice.Home) snapshot.Store {
 	return snapshot.Store{Home: h, Dir: c.namedBackupDir()}
@@ -423,8 +403,10 @@ func (c *Config) fetcher(log *slog.Logger) artifact.Fetcher {
 // guard guards what the node with these settings signs.
 func guard(h solstice.Home, settings node.Settings) *signstate.Guard {
 	return &signstate.Guard{
-		Validator: signstate.Validator{KeyFile: settings.KeyFile, StateFile: settings.StateFile, Remote: settings.SignerAddress != ""},
-		Marks:     signstate.OpenMarks(h),
+		Validator: signstate.Validator{
+			KeyFile: settings.KeyFile, StateFile: settings.StateFile, Remote: settings.SignerAddress != "", Unknown: settings.SignsBy(),
+		},
+		Marks: signstate.OpenMarks(h),
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"solstice/api"
-	"solstice/node"
 	"solstice/supervisor"
 )
 
@@ -176,12 +175,11 @@ func TestHungLoopIsSilent(t *testing.T) {
 	args := []string{"start"}
 	home := c.home(args)
 	home.Node = h.dir
-	settings := node.ReadSettings(home, args, os.Getenv)
 	log := &hangingLog{slog.DiscardHandler, "the plan file is not a whole plan", make(chan bool), make(chan bool)}
 	signals := make(chan os.Signal)
 	s := &supervisor.Supervisor{
-		Home: home, Args: append(args, "--home", h.dir), Log: slog.New(log), Signals: signals, Node: node.Find(home, args, os.Getenv, ""),
-		Grace: time.Minute, Signs: guard(home, settings), Settings: settings,
+		Home: home, Args: append(args, "--home", h.dir), Log: slog.New(log), Signals: signals, Read: c.reader(home, args),
+		Grace: time.Minute,
 		Manager: supervisor.Manager{Socket: m.socket, Watchdog: 40 * time.Millisecond},
 	}
 	ended := make(chan error)

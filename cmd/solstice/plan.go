@@ -66,13 +66,15 @@ The node is asked. If neither it nor a running supervisor answers, what is on di
 
 // comingOnly is what of a status is about the time to come.
 type comingOnly struct {
-	Height *solstice.Height  `json:"height,omitempty"`
-	Coming []solstice.Coming `json:"coming"`
-	Unseen string            `json:"unseen,omitempty"`
+	NodeHome     string            `json:"node_home"`
+	NodeHomeFrom string            `json:"node_home_from,omitempty"`
+	Height       *solstice.Height  `json:"height,omitempty"`
+	Coming       []solstice.Coming `json:"coming"`
+	Unseen       string            `json:"unseen,omitempty"`
 }
 
 func aheadOf(s solstice.Status) comingOnly {
-	a := comingOnly{s.Height, s.Coming, s.Unseen}
+	a := comingOnly{s.NodeHome, s.NodeHomeFrom, s.Height, s.Coming, s.Unseen}
 	if a.Coming == nil {
 		a.Coming = []solstice.Coming{}
 	}
@@ -138,6 +140,9 @@ func printAhead(out io.Writer, s solstice.Status) error {
 		if err := w.Flush(); err != nil {
 			return err
 		}
+	}
+	if s.NodeHome != "" {
+		fmt.Fprintln(out, "The node's home is", describeHome(s))
 	}
 	if s.Unseen != "" {
 		fmt.Fprintln(out, "The chain's own word is missing, or a part of it:", s.Unseen)

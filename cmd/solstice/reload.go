@@ -126,7 +126,11 @@ func tryHandover(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := given.Check(c.home(words), c.list); err != nil {
+	home, err := c.homeToRun(words, given)
+	if err != nil {
+		return err
+	}
+	if err := given.Check(home, c.list); err != nil {
 		return err
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), supervisor.TrialPassed)

@@ -50,8 +50,12 @@ solstice ends when the node ends, with the node's exit code. Any other command i
 			if err != nil {
 				return err
 			}
-			if !c.supervises(args) {
-				return execute(c.home(args), args)
+			line := c.commandLine(args)
+			if doubt := c.doubt(line); doubt != "" {
+				newLog(c).Warn(doubt, "args", strings.Join(args, " "), "hint", "put the command before its flags: solstice run start")
+			}
+			if !line.MayBe(c.longRunning()...) {
+				return c.execute(line)
 			}
 			return supervise(c, args, nil)
 		},
@@ -89,57 +93,6 @@ func cutConfigFlag(path string, args []string) (string, []string, error) {
 	return path, args, nil
 }
 
-// supervises says whether the node's command is a long-running one: its first word that is not a flag decides.
-func (c *Config) supervises(args []string) bool {
-	for i := 0; i < len(args); i++ {
-		switch arg := args[i]; {
-		case arg == "--home":
-			i++
-		case !strings.HasPrefix(arg, "-"):
-			return arg == "start" || arg == "run" || slices.Contains(strings.Split(c.Supervise, ","), arg)
-		}
-	}
-	return false
-}
-
-// nodeHome is the home that the node takes from its arguments, else DAEMON_HOME. A supervised node works in the folder
-// cosmovisor/, so that is what a relative path begins at.
-func nodeHome(args []string, h solstice.Home) string {
-	home, ok := node.Flag(args, "home")
-	switch {
-	case !ok || home == "":
-		return h.Dir
-	case filepath.IsAbs(home):
-		return filepath.Clean(home)
-	}
-	return filepath.Join(h.Root(), home)
-}
-
-// skippedHeights returns the heights after --unsafe-skip-upgrades, written as 10,20 or 10 20 or =10.
-func skippedHeights(args []string) []int64 {
-	const flag = "--unsafe-skip-upgrades"
-	var heights []int64
-	for i, arg := range args {
-		var values []string
-		if value, ok := strings.CutPrefix(arg, flag+"="); ok {
-			values = []string{value}
-		} else if arg == flag {
-			for _, value := range args[i+1:] {
-				if strings.HasPrefix(value, "-") {
-					break
-				}
-				values = append(values, value)
-			}
-		}
-		for _, text := range strings.Split(strings.Join(values, ","), ",") {
-			if height, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64); err == nil {
-				heights = append(heights, height)
-			}
-		}
-	}
-	return heights
-}
-
 // takeManager is the service manager that started us, from the environment, and out of it: of the node and of the hooks it
 // expects nothing, and what they said would be taken for our word.
 func takeManager() supervisor.Manager {
@@ -161,7 +114,10 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 	}
 	manager := takeManager()
 	log := newLog(c)
-	home := c.home(args)
+	home, err := c.homeToRun(args, given)
+	if err != nil {
+		return err
+	}
 	if given == nil {
 		signals = supervisor.Catch()
 	}
@@ -169,14 +125,13 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 		log.Warn("DAEMON_SHUTDOWN_GRACE is 0: at an upgrade the node is killed at once and may have to replay its last blocks", "origin", c.origins["DAEMON_SHUTDOWN_GRACE"])
 	}
 	go sweepRehearsals(home, log)
-	settings := node.ReadSettings(home, args, os.Getenv)
 	self, _ := ownPath() // empty: a reload says that it isn't known
 	s := &supervisor.Supervisor{
 		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals, Self: self, Given: given,
-		Node:  node.Find(home, args, os.Getenv, c.GRPC),
+		Read: c.reader(home, args), Asked: c.probes,
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.Restart == restartOnFailure, RestartLimit: c.RestartLimit,
-		Skip: skippedHeights(args), Signs: guard(home, settings), Settings: settings, Keep: c.KeepSnapshots,
+		Keep:            c.KeepSnapshots,
 		AllowOtherOwner: c.AllowOtherOwner, Trusted: c.trusted(home), Manager: manager, Sidecars: c.list,
 		Download: c.AllowDownload && !home.SwitchesItself, Fetcher: c.fetcher(log),
 		Upgrade: upgrade.Options{
@@ -224,8 +179,21 @@ func (c *Config) trusted(home solstice.Home) []string {
 	return paths
 }
 
+// homeToRun is the home of a node that is started, or that the version before this one has given.
+func (c *Config) homeToRun(args []string, given *supervisor.Handover) (solstice.Home, error) {
+	if given == nil {
+		return c.startHome(args)
+	}
+	h := c.layout()
+	if h.Node, h.NodeFrom = node.FindHome(h, node.CommandLine{Args: args}, h.Root(), os.Getenv); h.Node == "" {
+		h.Node, h.NodeFrom = given.NodeHome()
+	}
+	return h, nil
+}
+
 // execute runs a command of the node in place of solstice, with the binary in use. It returns only an error.
-func execute(home solstice.Home, args []string) error {
+func (c *Config) execute(line node.CommandLine) error {
+	home := c.home(nil)
 	binary, err := binaryInUse(home)
 	if err != nil {
 		return err
@@ -236,15 +204,33 @@ func execute(home solstice.Home, args []string) error {
 	if err := rollback.Whole(home); err != nil {
 		return err
 	}
-	if resetsSigned(args) {
-		settings := node.ReadSettings(home, args, os.Getenv)
+	if line.Resets() {
+		home := c.homeOfOneOff(home, line)
+		settings := node.ReadSettings(home, line.Args, os.Getenv)
 		say := func(text string) { fmt.Fprintln(os.Stderr, "solstice:", text) }
 		if err := keepMark(home, guard(home, settings), say); err != nil {
 			return err
 		}
 	}
-	err = syscall.Exec(binary, append([]string{binary}, args...), artifact.Environ(binary))
+	err = syscall.Exec(binary, append([]string{binary}, line.Args...), artifact.Environ(binary))
 	return fmt.Errorf("execute %s: %w", binary, err)
+}
+
+// homeOfOneOff is the home with the node's home that a command will use that is executed here, in the caller's folder.
+func (c *Config) homeOfOneOff(h solstice.Home, line node.CommandLine) solstice.Home {
+	dir, err := os.Getwd()
+	if err != nil {
+		return h
+	}
+	path, from := node.FindHome(h, line, dir, os.Getenv)
+	if path == "" {
+		line.Help, _ = c.help(h)
+		path, from = node.FindHome(h, line, dir, os.Getenv)
+	}
+	if path != "" {
+		h.Node, h.NodeFrom = path, from
+	}
+	return h
 }
 
 // binaryInUse is the binary that the link names, or would name once it is made. Nothing is changed.

@@ -54,6 +54,7 @@ func (c *Config) printText(out io.Writer) error {
 	fmt.Fprintln(w, "Derived Values:")
 	for _, d := range []struct{ label, value string }{
 		{"Root Dir", home.Root()}, {"Upgrade Dir", home.Upgrades()}, {"Genesis Bin", home.Binary(solstice.Genesis)},
+		{"Node Home", home.Node + " (" + home.NodeFrom + ")"},
 		{"Monitored File", home.PlanFile()}, {"Data Backup Dir", c.BackupDir}, {"State Dir", home.StateDir},
 	} {
 		fmt.Fprintf(w, "%17s: %s\n", d.label, d.value)

@@ -56,7 +56,7 @@ func printSigned(cmd *cobra.Command, home rollback.Home) error {
 		return err
 	}
 	if address == "" {
-		why := "it has no key file"
+		why := "it has no key at " + home.Signs.KeyFile
 		if home.Signs.Remote {
 			why = "a remote signer does"
 		}
@@ -83,24 +83,6 @@ func printSigned(cmd *cobra.Command, home rollback.Home) error {
 		fmt.Fprintf(w, "mark\t%s\n", mark)
 	}
 	return errors.Join(w.Flush(), home.Signs.Check())
-}
-
-// resetsSigned says whether a command of the node throws its sign state away: unsafe-reset-all, which some chains keep
-// below the name of their engine.
-func resetsSigned(args []string) bool {
-	var words []string
-	for i := 0; i < len(args); i++ {
-		switch {
-		case args[i] == "--home":
-			i++
-		case len(args[i]) > 0 && args[i][0] != '-':
-			words = append(words, args[i])
-		}
-	}
-	if len(words) > 1 && (words[0] == "tendermint" || words[0] == "comet" || words[0] == "cometbft") {
-		words = words[1:]
-	}
-	return len(words) > 0 && words[0] == "unsafe-reset-all"
 }
 
 // keepMark raises the mark before the sign state is thrown away, and says what follows. It is refused while a node runs.

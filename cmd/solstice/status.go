@@ -133,6 +133,11 @@ func printStatus(out io.Writer, s solstice.Status) error {
 	} else {
 		row("node", "not running")
 	}
+	if s.NodeHomeFault != "" {
+		row("node home", "%s: NOT THE NODE'S: %s; see: solstice doctor", describeHome(s), s.NodeHomeFault)
+	} else {
+		row("node home", "%s", describeHome(s))
+	}
 	for i, one := range s.Sidecars {
 		row(once("sidecars", i), "%s", describeSidecar(one))
 	}
@@ -216,6 +221,14 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("", "  its steps: %s", describeSteps(last[len(last)-1].Steps))
 	}
 	return w.Flush()
+}
+
+// describeHome is the node's home, and what names it.
+func describeHome(s solstice.Status) string {
+	if s.NodeHomeFrom == "" {
+		return s.NodeHome
+	}
+	return s.NodeHome + " (" + s.NodeHomeFrom + ")"
 }
 
 // notPending is what is ahead and not pending yet.

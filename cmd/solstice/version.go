@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice/artifact"
+	"solstice/node"
 )
 
 func versionCommand(configPath *string) *cobra.Command {
@@ -37,7 +38,7 @@ func versionCommand(configPath *string) *cobra.Command {
 				return err
 			}
 			if !asJSON {
-				return execute(c.home(nil), append([]string{"version"}, args...))
+				return c.execute(node.CommandLine{Args: append([]string{"version"}, args...)})
 			}
 			app, err := appVersion(cmd.Context(), c)
 			if err != nil {
