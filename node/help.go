@@ -92,6 +92,13 @@ type DefaultHome struct {
 	Path     string `json:"path"`               // below the variable's value; empty without a variable: the binary has no default
 }
 
+func (d DefaultHome) String() string {
+	if d.Variable == "" {
+		return d.Path
+	}
+	return filepath.Join("$"+d.Variable, d.Path)
+}
+
 // Below turns a home that was printed into one that begins at a variable, by the folders that the variables had then.
 func (d DefaultHome) Below(folders map[string]string) DefaultHome {
 	best := 0

@@ -56,9 +56,9 @@ const fromDefault = "default"
 // Origin says where the value of a key is from, such as priv_validator_key_file.
 func (s Settings) Origin(key string) Origin { return s.origins[key] }
 
-// SignsBy says why it is not known whether the node signs with a file of its own, or with which. Nil: it is known. It is fs.ErrNotExist
-// if the node has no configuration yet, so that the defaults hold where the home is the right one.
-func (s Settings) SignsBy() error {
+// SignsUnknown is why it is not known whether the node signs with a file of its own, or with which. Nil: it is known. It is
+// fs.ErrNotExist if there is no configuration: the defaults hold then, if this is the node's home at all.
+func (s Settings) SignsUnknown() error {
 	for _, key := range []string{"priv_validator_laddr", "priv_validator_key_file", "priv_validator_state_file"} {
 		if err := s.Origin(key).Err; err != nil {
 			return err

@@ -212,8 +212,8 @@ func TestOrigin(t *testing.T) {
 			if origin.Where != tt.where || (tt.fault == "") != (origin.Err == nil) || !strings.Contains(fault, tt.fault) && tt.fault != "" {
 				t.Errorf("Origin = %s, %v, want %s, %s", origin.Where, origin.Err, tt.where, tt.fault)
 			}
-			if known := s.SignsBy() == nil; known && tt.fault != "" {
-				t.Errorf("SignsBy says that it is known")
+			if known := s.SignsUnknown() == nil; known && tt.fault != "" {
+				t.Errorf("SignsUnknown says that it is known")
 			}
 		})
 	}

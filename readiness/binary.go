@@ -21,7 +21,7 @@ import (
 
 var binaryChecks = []check{
 	{"binary", binaryThere}, {"folder", oneFolder}, {"libraries", librariesResolve},
-	{"runs", itRuns}, {"handler", namesPlan}, {"pre-upgrade", hasPreUpgrade}, {"rehearsal", rehearsed},
+	{"runs", itRuns}, {"handler", namesPlan}, {"pre-upgrade", hasPreUpgrade}, {"default home", homeStays}, {"rehearsal", rehearsed},
 }
 
 func binaryThere(_ context.Context, s Subject) finding {

@@ -13,6 +13,7 @@ import (
 
 	"solstice"
 	"solstice/node"
+	"solstice/upgrade"
 )
 
 // RunsOn is which home a running node has open.
@@ -156,10 +157,32 @@ func homesAgree(_ context.Context, s Subject) finding {
 		return unknown("run this as the user that the node runs as, and while it makes blocks",
 			"the node's home should be %s%s; cannot tell which one process %d has open: %v", s.Home.Node, from, s.PID, found.Unknown)
 	case !found.Same:
-		return notReady("add to the node's arguments: --home, with the home that it is meant to use; then start it anew",
+		return notReady("name the home that it is meant to use in its arguments, with --home, and restart it",
 			"the node has %s open, and solstice guards %s%s", strings.Join(found.Others, ", "), s.Home.Node, from)
 	}
 	return ok("the node runs on %s%s", s.Home.Node, from)
+}
+
+// homeStays: a new binary with another default home would start on an empty one.
+func homeStays(ctx context.Context, s Subject) finding {
+	if s.Home.NodeFrom != node.FromDefault {
+		return ok("the node's home is not the binary's default, so another default changes nothing")
+	}
+	if upgrade.CheckBinary(s.Home, s.dir(), s.Probes) != nil || upgrade.CheckBinary(s.Home, s.Link, s.Probes) != nil {
+		return unknown("see the checks binary and verified", "one of the binaries can't be asked for its default home")
+	}
+	before, err := s.Probes.Help(ctx, s.Home.Binary(s.Link))
+	if err != nil || !before.Known() {
+		return unknown("name the home in the node's arguments: --home "+s.Home.Node, "the default home of the binary in use is not known: %v", err)
+	}
+	after, err := s.Probes.Help(ctx, s.Home.Binary(s.dir()))
+	switch {
+	case err != nil || !after.Known():
+		return unknown("name the home in the node's arguments: --home "+s.Home.Node, "the default home of the plan's binary is not known: %v", err)
+	case before.Home != after.Home:
+		return notReady("name the home in the node's arguments: --home "+s.Home.Node, "the plan's binary has another default home: %s, not %s", after.Home, before.Home)
+	}
+	return ok("the plan's binary has the same default home: %s", after.Home)
 }
 
 func sameFolder(a, b string) bool {

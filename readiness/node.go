@@ -18,6 +18,7 @@ var nodeChecks = []check{
 
 func signStateRight(_ context.Context, s Subject) finding {
 	address, err := s.Signs.Address()
+	missing := s.Settings.SignsUnknown()
 	switch {
 	case err != nil && s.Signs.Unknown != nil:
 		return unknown("see that the node's configuration can be read, and that its home is the right one", "%v", err)
@@ -25,6 +26,8 @@ func signStateRight(_ context.Context, s Subject) finding {
 		return notReady("see that it can be read", "the validator's key: %v", err)
 	case address == "" && s.Signs.Remote:
 		return ok("a remote signer keeps its own")
+	case address == "" && missing != nil:
+		return unknown("see that this is the node's home", "there is no key at %s, and cannot tell whether the node looks there: %v", s.Signs.KeyFile, missing)
 	case address == "":
 		return ok("this node signs nothing: it has no key at %s", s.Signs.KeyFile)
 	}

@@ -106,9 +106,7 @@ type Validator struct {
 	KeyFile   string // priv_validator_key_file
 	StateFile string // priv_validator_state_file
 	Remote    bool   // priv_validator_laddr is set: a signer elsewhere has the key and keeps its own state
-	// Unknown is why the node may use other files than these, or another signer; nil: it does not. If it is fs.ErrNotExist, the node
-	// has no configuration yet, and uses these if they are there.
-	Unknown error
+	Unknown   error  // why the node may use other files than these, or another signer; nil: it does not
 }
 
 // Address returns the consensus address in upper-case hex. It is empty if the node signs nothing with a file: its signer is
@@ -117,12 +115,12 @@ func (v Validator) Address() (string, error) {
 	if v.Remote {
 		return "", nil
 	}
-	if v.Unknown != nil && !errors.Is(v.Unknown, fs.ErrNotExist) {
-		return "", v.unknown()
+	if v.Unknown != nil {
+		return "", fmt.Errorf("cannot tell which key this node signs with: %w", v.Unknown)
 	}
 	content, err := readSmall(v.KeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", v.unknown()
+		return "", nil
 	}
 	if err != nil {
 		return "", err
@@ -132,14 +130,6 @@ func (v Validator) Address() (string, error) {
 		return "", fmt.Errorf("read %s: not a validator's key: it has no address of 40 hex digits", v.KeyFile)
 	}
 	return strings.ToUpper(key.Address), nil
-}
-
-// unknown says that the key is not known. It is nil where a key that is missing means that there is none.
-func (v Validator) unknown() error {
-	if v.Unknown == nil {
-		return nil
-	}
-	return fmt.Errorf("cannot tell which key this node signs with: %w", v.Unknown)
 }
 
 func isAddress(s string) bool {

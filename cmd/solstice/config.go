@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -402,9 +403,13 @@ func (c *Config) fetcher(log *slog.Logger) artifact.Fetcher {
 
 // guard guards what the node with these settings signs.
 func guard(h solstice.Home, settings node.Settings) *signstate.Guard {
+	unknown := settings.SignsUnknown()
+	if errors.Is(unknown, fs.ErrNotExist) {
+		unknown = nil // the node makes a configuration of defaults
+	}
 	return &signstate.Guard{
 		Validator: signstate.Validator{
-			KeyFile: settings.KeyFile, StateFile: settings.StateFile, Remote: settings.SignerAddress != "", Unknown: settings.SignsBy(),
+			KeyFile: settings.KeyFile, StateFile: settings.StateFile, Remote: settings.SignerAddress != "", Unknown: unknown,
 		},
 		Marks: signstate.OpenMarks(h),
 	}

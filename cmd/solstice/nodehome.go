@@ -88,6 +88,9 @@ func (c *Config) startHome(args []string) (solstice.Home, error) {
 		if why == nil {
 			why = fmt.Errorf("the help of %s names no default", h.Binary(h.DirInUse()))
 		}
+		if variable := line.Help.Home.Variable; variable != "" {
+			why = fmt.Errorf("the binary's default is in $%s, which is not set", variable)
+		}
 		return h, &solstice.RefusedError{Reason: fmt.Sprintf("cannot tell which home the node uses: %v", why), Hint: hint}
 	case sameFolder(h.Node, h.Dir):
 		h.Node = h.Dir // by the path that the operator knows
@@ -98,6 +101,11 @@ func (c *Config) startHome(args []string) (solstice.Home, error) {
 		return h, &solstice.RefusedError{
 			Reason: fmt.Sprintf("the node would use %s (%s), which is no node's home; %s is one", h.Node, h.NodeFrom, used),
 			Hint:   hint,
+		}
+	default:
+		return h, &solstice.RefusedError{
+			Reason: fmt.Sprintf("the node would use %s (%s), which is no node's home, and neither is DAEMON_HOME", h.Node, h.NodeFrom),
+			Hint:   "make it with the node's own init: solstice run init MONIKER\nor " + hint,
 		}
 	}
 	return h, nil

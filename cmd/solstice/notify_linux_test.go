@@ -179,7 +179,7 @@ func TestHungLoopIsSilent(t *testing.T) {
 	signals := make(chan os.Signal)
 	s := &supervisor.Supervisor{
 		Home: home, Args: append(args, "--home", h.dir), Log: slog.New(log), Signals: signals, Read: c.reader(home, args),
-		Grace: time.Minute,
+		Grace:   time.Minute,
 		Manager: supervisor.Manager{Socket: m.socket, Watchdog: 40 * time.Millisecond},
 	}
 	ended := make(chan error)

@@ -55,6 +55,10 @@ func printSigned(cmd *cobra.Command, home rollback.Home) error {
 	if err != nil {
 		return err
 	}
+	if missing := home.Settings.SignsUnknown(); address == "" && !home.Signs.Remote && missing != nil {
+		_, err := fmt.Fprintf(out, "It is not known whether this node signs: no key at %s, and %v\n", home.Signs.KeyFile, missing)
+		return err
+	}
 	if address == "" {
 		why := "it has no key at " + home.Signs.KeyFile
 		if home.Signs.Remote {

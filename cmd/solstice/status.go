@@ -134,9 +134,9 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		row("node", "not running")
 	}
 	if s.NodeHomeFault != "" {
-		row("node home", "%s: NOT THE NODE'S: %s; see: solstice doctor", describeHome(s), s.NodeHomeFault)
+		row("home", "%s: NOT THE NODE'S: %s; see: solstice doctor", describeHome(s), s.NodeHomeFault)
 	} else {
-		row("node home", "%s", describeHome(s))
+		row("home", "%s", describeHome(s))
 	}
 	for i, one := range s.Sidecars {
 		row(once("sidecars", i), "%s", describeSidecar(one))
