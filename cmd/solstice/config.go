@@ -33,7 +33,8 @@ import (
 //
 //go:generate go test . -run TestSettingsPage -update
 type Config struct {
-	// Home is the folder with cosmovisor/ in it. An absolute path; required.
+	// Home is the folder with cosmovisor/ in it. An absolute path; required. The node's own home is its --home, else NAME_HOME,
+	// else its binary's default, else this folder: give the node the same one.
 	Home string `env:"DAEMON_HOME"`
 	// Name is the file name of the node's binary. Required.
 	Name string `env:"DAEMON_NAME"`

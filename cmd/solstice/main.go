@@ -93,7 +93,8 @@ way back, switches to the next binary and starts it. It takes the place of Cosmo
 and files.
 
 It needs DAEMON_HOME, the folder with cosmovisor/ in it, and DAEMON_NAME, the file name of the node's binary. It watches
-the file that the node writes at an upgrade's height: DAEMON_HOME/data/upgrade-info.json. All settings: solstice config.
+the file that the node writes at an upgrade's height, data/upgrade-info.json in the node's home. That is --home, else
+NAME_HOME, else the binary's default. All settings, and the node's home: solstice config.
 
   cosmovisor/
     current -> genesis | upgrades/NAME      the binary in use

@@ -85,11 +85,12 @@ func (c *Config) startHome(args []string) (solstice.Home, error) {
 	case h.Node == "" && looksLikeHome(h.Dir):
 		h.Node, h.NodeFrom = h.Dir, fromDaemonHome
 	case h.Node == "":
-		if why == nil {
-			why = fmt.Errorf("the help of %s names no default", h.Binary(h.DirInUse()))
-		}
-		if variable := line.Help.Home.Variable; variable != "" {
+		switch variable := line.Help.Home.Variable; {
+		case why != nil:
+		case variable != "":
 			why = fmt.Errorf("the binary's default is in $%s, which is not set", variable)
+		default:
+			why = fmt.Errorf("the help of %s names no default", h.Binary(h.DirInUse()))
 		}
 		return h, &solstice.RefusedError{Reason: fmt.Sprintf("cannot tell which home the node uses: %v", why), Hint: hint}
 	case sameFolder(h.Node, h.Dir):

@@ -30,8 +30,9 @@ func runCommand(configPath *string) *cobra.Command {
 		Short: "Run the node's binary; start and run are supervised, any other command is just executed",
 		Long: `Run the node's binary with these arguments.
 
-If the first word is start or run, the node is supervised: upgrades are carried out, signals reach the node, and
+If the command is start or run, the node is supervised: upgrades are carried out, signals reach the node, and
 solstice ends when the node ends, with the node's exit code. Any other command is executed with the binary in use.
+The command is the first word that is neither a flag nor, by the binary's help, a flag's value.
 
   solstice run start --home "$DAEMON_HOME"
   solstice run query bank total

@@ -113,7 +113,7 @@ func (c *Config) service(args []string, login string) (*service, error) {
 	if !c.supervises(s.args) {
 		return nil, &solstice.RefusedError{
 			Reason: fmt.Sprintf("this command of the node is not supervised: %s", strings.Join(s.args, " ")),
-			Hint:   "its first word is start, or one that SOLSTICE_SUPERVISE names: solstice service -- start",
+			Hint:   "its command is start, or one that SOLSTICE_SUPERVISE names: solstice service -- start",
 		}
 	}
 	s.home = c.home(s.args)
