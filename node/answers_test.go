@@ -117,7 +117,8 @@ func serve(t *testing.T, address string, handler http.Handler) *httptest.Server 
 	return server
 }
 
-// ours is a home with a key and a genesis. Files that are given take their places; an empty one is removed.
+// ours is a home with a key and a genesis. Files that are given take their places; an
+// empty one is removed.
 func ours(t *testing.T, files map[string]string) solstice.Home {
 	t.Helper()
 	home := home(t, "")
@@ -194,7 +195,8 @@ var methods = map[string]func(context.Context, *Client) error{
 
 var onlyRPC = []string{"Pace", "Consensus", "Call"}
 
-// TestWhoAnswers: each question is answered by this home's node, or by one that can't be told, or not at all.
+// TestWhoAnswers: each question is answered by this home's node, or by one that can't be
+// told, or not at all.
 func TestWhoAnswers(t *testing.T) {
 	folder := func(t *testing.T, home solstice.Home) {
 		key := filepath.Join(home.Node, "config", "node_key.json")
@@ -326,7 +328,8 @@ func TestWhoAnswers(t *testing.T) {
 	}
 }
 
-// TestTLS: an address with a certificate ties like one without. Whose name is on it does not count.
+// TestTLS: an address with a certificate ties like one without. Whose name is on it does
+// not count.
 func TestTLS(t *testing.T) {
 	for way, version := range map[string]int{rpc: 1, gRPC: 2} {
 		n := &answering{ID: testID, Chain: chain1}
@@ -365,7 +368,8 @@ func TestNoHome(t *testing.T) {
 	}
 }
 
-// TestOneRequestAQuestion: who answers is asked once for each connection, and a connection is used again.
+// TestOneRequestAQuestion: who answers is asked once for each connection, and a
+// connection is used again.
 func TestOneRequestAQuestion(t *testing.T) {
 	for _, way := range []string{rpc, gRPC} {
 		n := answering{ID: testID, Chain: chain1}
@@ -430,7 +434,8 @@ func TestAnotherListens(t *testing.T) {
 	}
 }
 
-// TestClosesEachConnection: who gives an answer can't be known where each comes over a connection of its own.
+// TestClosesEachConnection: who gives an answer can't be known where each comes over a
+// connection of its own.
 func TestClosesEachConnection(t *testing.T) {
 	n := &answering{ID: testID, Chain: chain1}
 	server := serve(t, "", n)
@@ -446,7 +451,8 @@ func TestClosesEachConnection(t *testing.T) {
 	}
 }
 
-// TestKeyOfTheFirstStart: a node makes its key when it starts for the first time, after the client was made.
+// TestKeyOfTheFirstStart: a node makes its key when it starts for the first time, after
+// the client was made.
 func TestKeyOfTheFirstStart(t *testing.T) {
 	n := &answering{ID: testID, Chain: chain1}
 	home := ours(t, map[string]string{"config/node_key.json": ""})
@@ -461,7 +467,8 @@ func TestKeyOfTheFirstStart(t *testing.T) {
 	}
 }
 
-// TestForeignRPC: where another node answers on the RPC's port, gRPC is not asked in its place.
+// TestForeignRPC: where another node answers on the RPC's port, gRPC is not asked in its
+// place.
 func TestForeignRPC(t *testing.T) {
 	mine := &answering{ID: testID, Chain: chain1}
 	c := client(ours(t, nil), addressOf(serve(t, "", &answering{ID: otherID, Chain: chain2})), addressOf(serve(t, "", mine)))
@@ -472,7 +479,8 @@ func TestForeignRPC(t *testing.T) {
 	}
 }
 
-// TestBothFamilies: "all addresses" are those of IPv6 and of IPv4, and a machine may have only one of the two.
+// TestBothFamilies: "all addresses" are those of IPv6 and of IPv4, and a machine may have
+// only one of the two.
 func TestBothFamilies(t *testing.T) {
 	for _, tt := range []struct{ name, listens, laddr string }{
 		{"v6-for-v4", "127.0.0.1:0", "tcp://[::]:"},

@@ -13,7 +13,8 @@ import (
 	"sync"
 )
 
-// maxAnswer is the largest answer that is read, in bytes, where a question has no limit of its own.
+// maxAnswer is the largest answer that is read, in bytes, where a question has no limit
+// of its own.
 const maxAnswer = 64 << 10
 
 // errTooLarge means that an answer is larger than its question may cost.
@@ -35,8 +36,9 @@ type endpoint struct {
 	epoch int   // how often forget was called
 }
 
-// link is one connection, and who answers over it. Whoever answers once answers until it is closed: another process
-// that listens on the same address later has a connection of its own, and is asked who it is.
+// link is one connection, and who answers over it. Whoever answers once answers until it
+// is closed: another process that listens on the same address later has a connection of
+// its own, and is asked who it is.
 type link struct {
 	conn
 	raw   net.Conn
@@ -67,7 +69,8 @@ type reply struct {
 	cut     error // why the content is not whole; nil where it is
 }
 
-// ask sends a question to whom answers at the address, once it is known who that is. A foreign node is not asked at all.
+// ask sends a question to whom answers at the address, once it is known who that is. A
+// foreign node is not asked at all.
 func (e *endpoint) ask(ctx context.Context, q question) (reply, peer, error) {
 	if l := e.takeIdle(); l != nil {
 		r, reusable, err := l.ask(ctx, e.base, q)
@@ -131,7 +134,8 @@ func (e *endpoint) fault(err error) error {
 	return fmt.Errorf("%s at %s: %w", e.kind, e.address, err)
 }
 
-// takeIdle returns the connection of the last answer, if it is open and nobody else uses it, or nil.
+// takeIdle returns the connection of the last answer, if it is open and nobody else uses
+// it, or nil.
 func (e *endpoint) takeIdle() *link {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -165,7 +169,8 @@ func (e *endpoint) forget() {
 	}
 }
 
-// ask sends a question over this connection, and over no other. An error means that no answer has begun.
+// ask sends a question over this connection, and over no other. An error means that no
+// answer has begun.
 func (l *link) ask(ctx context.Context, base string, q question) (r reply, reusable bool, err error) {
 	method, body := http.MethodGet, io.Reader(http.NoBody)
 	if q.body != nil {
@@ -223,8 +228,8 @@ func newEndpoint(kind, address string, secure bool) *endpoint {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return ctx.Value(dialled{}).(net.Conn), nil
 		},
-		// The certificate is for the name that the public knows; we come over loopback, and all that
-		// is asked is a height.
+		// The certificate is for the name that the public knows; we come over loopback,
+		// and all that is asked is a height.
 		TLSClientConfig:        &tls.Config{InsecureSkipVerify: true},
 		MaxResponseHeaderBytes: maxAnswer,
 	}
@@ -265,7 +270,8 @@ func (e *endpoint) dial(ctx context.Context) (*link, error) {
 	return &link{conn: conn, raw: raw, epoch: epoch}, nil
 }
 
-// hostOnly leaves out whatever else an address has: nobody logs in to a node, and a password must not stand in an error.
+// hostOnly leaves out whatever else an address has: nobody logs in to a node, and a
+// password must not stand in an error.
 func hostOnly(address string) string {
 	if end := strings.IndexAny(address, "/?#"); end >= 0 {
 		address = address[:end]
@@ -273,8 +279,8 @@ func hostOnly(address string) string {
 	return address[strings.LastIndexByte(address, '@')+1:]
 }
 
-// reachable turns "all addresses" into those that can be dialled: loopback of its own family, then of the other one, as a
-// machine may have only one of them.
+// reachable turns "all addresses" into those that can be dialled: loopback of its own
+// family, then of the other one, as a machine may have only one of them.
 func reachable(host string) []string {
 	name, port, err := net.SplitHostPort(host)
 	if err != nil {

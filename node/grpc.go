@@ -7,8 +7,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// latestBlock returns the height of cosmos.base.tendermint.v1beta1.Service/GetLatestBlock, which every SDK since
-// v0.40 has. A block can be many megabytes; its height stands at the front, and no more is read.
+// latestBlock returns the height of
+// cosmos.base.tendermint.v1beta1.Service/GetLatestBlock, which every SDK since v0.40 has.
+// A block can be many megabytes; its height stands at the front, and no more is read.
 func (e *endpoint) latestBlock(ctx context.Context) (int64, peer, error) {
 	content, who, err := e.unary(ctx, "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock", nil, 16<<10, false)
 	if err != nil {
@@ -18,8 +19,8 @@ func (e *endpoint) latestBlock(ctx context.Context) (int64, peer, error) {
 	return stored, who, err
 }
 
-// parseLatestBlock finds the height in the front of a GetLatestBlockResponse: field 2 (block) or 3 (sdk_block), in
-// it field 1 (header), in it field 3 (height).
+// parseLatestBlock finds the height in the front of a GetLatestBlockResponse: field 2
+// (block) or 3 (sdk_block), in it field 1 (header), in it field 3 (height).
 func parseLatestBlock(message []byte) (int64, error) {
 	for _, block := range []protowire.Number{2, 3} {
 		if height := integer(field(field(message, block), 1), 3); height > 0 {

@@ -86,7 +86,8 @@ func printable(text string) string {
 	return text
 }
 
-// judge says whether this home's node answers over a connection. A node that is certainly another one is a ForeignError.
+// judge says whether this home's node answers over a connection. A node that is certainly
+// another one is a ForeignError.
 //
 // The files are read anew for each connection: a node makes its key at its first start.
 func (o *owner) judge(s said, conn net.Conn, e *endpoint) (peer, error) {
@@ -96,7 +97,8 @@ func (o *owner) judge(s said, conn net.Conn, e *endpoint) (peer, error) {
 	}
 	ours, processErr := holds(int(o.pid.Load()), conn)
 	if ours && keyErr == nil && s.id != "" {
-		return peer{doubt: fmt.Sprintf("the node's process says that its ID is %.60s, and by %s it is %s: the file has changed since the node started, or the node uses another home",
+		return peer{doubt: fmt.Sprintf("the node's process has the ID %.60s, and %s has %s: "+
+			"the file has changed since the node started, or the node uses another home; restart the node",
 			printable(s.id), o.keyFile, id)}, nil
 	}
 	if ours {
@@ -125,7 +127,8 @@ func (o *owner) judge(s said, conn net.Conn, e *endpoint) (peer, error) {
 	return peer{doubt: strings.Join(doubts, "; ")}, nil
 }
 
-// identify asks over a new connection who answers. An answer that nobody can read says nothing.
+// identify asks over a new connection who answers. An answer that nobody can read says
+// nothing.
 func (e *endpoint) identify(ctx context.Context, l *link) (s said, reusable bool, err error) {
 	q := question{path: "/status", limit: maxAnswer}
 	if e.kind == gRPC {
@@ -159,7 +162,8 @@ type statusAnswer struct {
 	} `json:"sync_info"`
 }
 
-// parseNodeInfo reads a GetNodeInfoResponse, as much of it as is there: default_node_info 1 with default_node_id 2 and network 4.
+// parseNodeInfo reads a GetNodeInfoResponse, as much of it as is there: default_node_info
+// 1 with default_node_id 2 and network 4.
 func parseNodeInfo(message []byte) said {
 	info := field(message, 1)
 	return said{id: string(field(info, 2)), chain: string(field(info, 4))}
@@ -167,12 +171,13 @@ func parseNodeInfo(message []byte) said {
 
 const (
 	maxKeyFile = 64 << 10
-	// maxGenesis is how much of a genesis is read. CometBFT and the SDK write the chain ID before the application's state, which
-	// can be hundreds of megabytes.
+	// maxGenesis is how much of a genesis is read. CometBFT and the SDK write the chain
+	// ID before the application's state, which can be hundreds of megabytes.
 	maxGenesis = 1 << 20
 )
 
-// ReadNodeID returns the ID of the node that has this key (CometBFT's node_key.json): 40 hex digits.
+// ReadNodeID returns the ID of the node that has this key (CometBFT's node_key.json): 40
+// hex digits.
 func ReadNodeID(path string) (string, error) {
 	file, err := openRegular(path)
 	if err != nil {
@@ -190,8 +195,8 @@ func ReadNodeID(path string) (string, error) {
 	return id, nil
 }
 
-// parseNodeKey computes the ID as CometBFT does: the first 20 bytes of the SHA-256 of the public key. The errors have
-// nothing of the key in them.
+// parseNodeKey computes the ID as CometBFT does: the first 20 bytes of the SHA-256 of the
+// public key. The errors have nothing of the key in them.
 func parseNodeKey(content []byte) (string, error) {
 	var file struct {
 		Key *struct {

@@ -37,7 +37,8 @@ func TestFindOwner(t *testing.T) {
 	}
 }
 
-// FuzzNodeKey: whatever lies in a key file, it gives an ID or an error, and the error gives nothing of the key away.
+// FuzzNodeKey: whatever lies in a key file, it gives an ID or an error, and the error
+// gives nothing of the key away.
 func FuzzNodeKey(f *testing.F) {
 	f.Add([]byte(testKey))
 	f.Add([]byte(`{"id":"x","priv_key":{"type":"tendermint/PrivKeySecp256k1","value":"AQID"}}`))
@@ -133,7 +134,8 @@ func FuzzChainID(f *testing.F) {
 	})
 }
 
-// FuzzStatus: whatever a node says of itself, it ties nothing but its own ID, and can do nothing to a terminal.
+// FuzzStatus: whatever a node says of itself, it ties nothing but its own ID, and can do
+// nothing to a terminal.
 func FuzzStatus(f *testing.F) {
 	f.Add([]byte(`{"result":{"node_info":{"id":"`+testID+`","network":"test-1"}}}`), []byte("\n\x08\x12\x01a\x22\x01b"))
 	f.Add([]byte(`{"node_info":{"id":"\u001b[2J","network":"\u202e"}}`), []byte{0xff})

@@ -1,12 +1,14 @@
 // Package node tells how far a node is, and what it was told about itself.
 //
-// A running node is asked. Nothing has to be enabled for it: the address of the CometBFT RPC is found where the node itself
-// finds it; where it gives no usable answer, gRPC is asked. Each connection is asked first who answers: an answer of another
-// node is an error, and one that can't be tied to this home's node says so. An answer is bounded in time by the caller and in
-// size here; a node that is down, slow or speaks garbage gives an error and nothing else.
+// A running node is asked. Nothing has to be enabled for it: the address of the CometBFT
+// RPC is found where the node itself finds it; where it gives no usable answer, gRPC is
+// asked. Each connection is asked first who answers: an answer of another node is an
+// error, and one that can't be tied to this home's node says so. An answer is bounded in
+// time by the caller and in size here; a node that is down, slow or speaks garbage gives
+// an error and nothing else.
 //
-// Of a stopped node the files are read, and nothing is written: goleveldb databases and the consensus WAL, whatever
-// state a cut has left them in.
+// Of a stopped node the files are read, and nothing is written: goleveldb databases and
+// the consensus WAL, whatever state a cut has left them in.
 package node
 
 import (
@@ -32,14 +34,16 @@ const (
 	gRPC = "gRPC"
 )
 
-// Client asks one node. The zero value knows no address. Its methods may be called at the same time.
+// Client asks one node. The zero value knows no address. Its methods may be called at the
+// same time.
 type Client struct {
 	rpc  *endpoint // nil without an address
 	grpc *endpoint // nil without an address; asked where rpc gives no usable answer
 }
 
-// At returns a client for the CometBFT RPC at an address, such as 127.0.0.1:26657. Without one it has nobody to ask. It
-// knows no home, so it takes any node's answer, and ties none.
+// At returns a client for the CometBFT RPC at an address, such as 127.0.0.1:26657.
+// Without one it has nobody to ask. It knows no home, so it takes any node's answer, and
+// ties none.
 func At(address string) *Client {
 	if address == "" {
 		return &Client{}
@@ -47,8 +51,8 @@ func At(address string) *Client {
 	return &Client{rpc: newEndpoint(rpc, address, false)}
 }
 
-// Find returns a client for the node that runs with these arguments and environment: for Settings.RPC, and for grpc
-// (DAEMON_GRPC_ADDRESS) if it is not empty.
+// Find returns a client for the node that runs with these arguments and environment: for
+// Settings.RPC, and for grpc (DAEMON_GRPC_ADDRESS) if it is not empty.
 func Find(home solstice.Home, args []string, getenv func(string) string, grpc string) *Client {
 	c := &Client{}
 	settings := ReadSettings(home, args, getenv)
@@ -65,8 +69,9 @@ func Find(home solstice.Home, args []string, getenv func(string) string, grpc st
 	return c
 }
 
-// SetProcess tells which process the node is, 0 once it has ended. Where the node's key can't be read, an answer counts as
-// the node's if this process, or one that it has started, gives it. Who answers is asked anew after a change.
+// SetProcess tells which process the node is, 0 once it has ended. Where the node's key
+// can't be read, an answer counts as the node's if this process, or one that it has
+// started, gives it. Who answers is asked anew after a change.
 func (c *Client) SetProcess(pid int) {
 	for _, e := range []*endpoint{c.rpc, c.grpc} {
 		if e != nil && e.owner != nil {
@@ -78,17 +83,18 @@ func (c *Client) SetProcess(pid int) {
 
 // Answer is how far a node says that it is.
 type Answer struct {
-	// Height is the last block that the application has committed for certain. At a halt for an upgrade at height H it is
-	// H-1 (seen on SDK v0.54 and v0.55).
+	// Height is the last block that the application has committed for certain. At a halt
+	// for an upgrade at height H it is H-1 (seen on SDK v0.54 and v0.55).
 	Height int64
-	// AtMost is the highest block that it may have committed. gRPC tells the last block that is stored, which is either
-	// committed or the next one to be.
+	// AtMost is the highest block that it may have committed. gRPC tells the last block
+	// that is stored, which is either committed or the next one to be.
 	AtMost int64
 	Tied   bool   // the answer is proven to come from this home's node
 	Doubt  string // why that can't be told; empty if Tied
 }
 
-// Committed returns how far the application is. An answer of another node is a ForeignError.
+// Committed returns how far the application is. An answer of another node is a
+// ForeignError.
 func (c *Client) Committed(ctx context.Context) (answer Answer, err error) {
 	err = c.ask(ctx, func(ctx context.Context, e *endpoint) error {
 		var who peer
@@ -108,11 +114,12 @@ func (c *Client) Committed(ctx context.Context) (answer Answer, err error) {
 	return answer, nil
 }
 
-// rpcLimit is how long the RPC may take where the caller has no limit and gRPC could be asked too.
+// rpcLimit is how long the RPC may take where the caller has no limit and gRPC could be
+// asked too.
 const rpcLimit = 5 * time.Second
 
-// ask asks the RPC, in half of the time, and gRPC where the RPC gives no usable answer. Where another node answers, or the
-// node itself says no, that is the answer.
+// ask asks the RPC, in half of the time, and gRPC where the RPC gives no usable answer.
+// Where another node answers, or the node itself says no, that is the answer.
 func (c *Client) ask(ctx context.Context, question func(context.Context, *endpoint) error) error {
 	switch {
 	case c.rpc == nil && c.grpc == nil:
@@ -154,7 +161,8 @@ type abciInfoAnswer struct {
 	Response map[string]json.RawMessage `json:"response"`
 }
 
-// height is 0 before the first block, when it is left out, but not when nothing else is there either.
+// height is 0 before the first block, when it is left out, but not when nothing else is
+// there either.
 func (a abciInfoAnswer) height() (int64, error) {
 	if len(a.Response) == 0 {
 		return 0, errNoResult

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holds says whether a process, or one that it has started, holds the other end of a connection to this machine. An error
-// means that it can't be told.
+// holds says whether a process, or one that it has started, holds the other end of a
+// connection to this machine. An error means that it can't be told.
 func holds(pid int, conn net.Conn) (bool, error) {
 	if pid <= 0 {
 		return false, errNoProcess
@@ -36,7 +36,8 @@ func holds(pid int, conn net.Conn) (bool, error) {
 	return false, errors.New("the process at the other end can't be found")
 }
 
-// listens says whether a process, or one that it has started, listens on the socket of a connection.
+// listens says whether a process, or one that it has started, listens on the socket of a
+// connection.
 func listens(pid int, conn *net.UnixConn) (bool, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -58,8 +59,8 @@ func listens(pid int, conn *net.UnixConn) (bool, error) {
 	return slices.Contains(tree, int(listener.Pid)), err
 }
 
-// otherEnd returns the inode of the socket at the other end of a connection within this machine. The server has
-// accepted it: before that it has no inode.
+// otherEnd returns the inode of the socket at the other end of a connection within this
+// machine. The server has accepted it: before that it has no inode.
 func otherEnd(conn *net.TCPConn) (inode string, err error) {
 	ours, theirs := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
 	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
@@ -94,7 +95,8 @@ func findSocket(table string, local, remote netip.AddrPort) (inode string, err e
 	return "", nil
 }
 
-// kernelAddr reads an address of the kernel's tables: words of four bytes in the order of this machine, and the port.
+// kernelAddr reads an address of the kernel's tables: words of four bytes in the order of
+// this machine, and the port.
 func kernelAddr(text string) netip.AddrPort {
 	host, port, _ := strings.Cut(text, ":")
 	number, err := strconv.ParseUint(port, 16, 16)
@@ -125,8 +127,8 @@ func addrPort(address net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
-// hasSocket says whether a process, or one that it has started, has a socket open. If one of them can't be looked into and no
-// other has it, that is an error.
+// hasSocket says whether a process, or one that it has started, has a socket open. If one
+// of them can't be looked into and no other has it, that is an error.
 func hasSocket(pid int, inode string) (bool, error) {
 	found, fault := opens(pid, inode) // mostly, and the whole machine's processes need not be read
 	if found {
@@ -179,7 +181,8 @@ func family(pid int) ([]int, error) {
 			continue
 		}
 		content, _ := os.ReadFile(path) // it may have ended
-		// The name, in brackets, can have brackets and spaces in it. After it come the state and the parent.
+		// The name, in brackets, can have brackets and spaces in it. After it come the
+		// state and the parent.
 		fields := strings.Fields(string(content[strings.LastIndexByte(string(content), ')')+1:]))
 		if len(fields) < 2 {
 			continue

@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// answer is the node as a process, which ends when its standard input does. It prints its addresses.
+// answer is the node as a process, which ends when its standard input does. It prints its
+// addresses.
 func answer(text string) error {
 	var n answering
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
@@ -111,8 +112,8 @@ func launch(t *testing.T, n *answering) (pid int, address, socket string) {
 	return cmd.Process.Pid, address, socket
 }
 
-// TestProcessTies: without a key that can be read, an answer is the node's if its process gives it, or one that it has
-// started, over TCP, a socket, and gRPC.
+// TestProcessTies: without a key that can be read, an answer is the node's if its process
+// gives it, or one that it has started, over TCP, a socket, and gRPC.
 func TestProcessTies(t *testing.T) {
 	self := os.Getpid()
 	pid, address, socket := launch(t, &answering{ID: otherID, Chain: chain1})
@@ -157,7 +158,8 @@ func TestProcessTies(t *testing.T) {
 	}
 }
 
-// TestKeyAndProcess: what our process says is no foreign answer, and a key that it does not have leaves a doubt.
+// TestKeyAndProcess: what our process says is no foreign answer, and a key that it does
+// not have leaves a doubt.
 func TestKeyAndProcess(t *testing.T) {
 	pid, address, _ := launch(t, &answering{ID: otherID, Chain: chain2})
 	c := client(ours(t, nil), address, "")

@@ -15,7 +15,8 @@ import (
 	"strings"
 )
 
-// Call asks one of CometBFT's RPC methods, such as /block, and decodes its result. No more than limit bytes are read.
+// Call asks one of CometBFT's RPC methods, such as /block, and decodes its result. No
+// more than limit bytes are read.
 func (c *Client) Call(ctx context.Context, method string, parameters url.Values, limit int64, result any) error {
 	if c.rpc == nil {
 		return ErrNoAddress
@@ -24,8 +25,8 @@ func (c *Client) Call(ctx context.Context, method string, parameters url.Values,
 	return err
 }
 
-// query asks the application: a query service's method by its path, with a protobuf message, which is answered by another.
-// No more than limit bytes of it are read.
+// query asks the application: a query service's method by its path, with a protobuf
+// message, which is answered by another. No more than limit bytes of it are read.
 func (c *Client) query(ctx context.Context, path string, request []byte, limit int64) (answer []byte, err error) {
 	err = c.ask(ctx, func(ctx context.Context, e *endpoint) error {
 		if e.kind == gRPC {
@@ -86,7 +87,8 @@ type abciQueryAnswer struct {
 		Code  *int64  `json:"code"`
 		Log   string  `json:"log"`
 		Value *[]byte `json:"value"`
-		// Height is in every answer, also in an implementation that leaves out what is empty.
+		// Height is in every answer, also in an implementation that leaves out what is
+		// empty.
 		Height *height `json:"height"`
 	} `json:"response"`
 }
@@ -122,7 +124,8 @@ func (r reply) result(into any) error {
 		return r.cut
 	}
 	err := parseResult(r.content, into)
-	// CometBFT sends its errors with the status 500; those without an envelope come with 200.
+	// CometBFT sends its errors with the status 500; those without an envelope come with
+	// 200.
 	var no *refusal
 	if r.status != http.StatusOK && !(errors.As(err, &no) && !no.bare) {
 		return fmt.Errorf("HTTP status %d", r.status)
@@ -130,7 +133,8 @@ func (r reply) result(into any) error {
 	return err
 }
 
-// parseResult decodes the result of an RPC method: in a JSON-RPC envelope, or bare, as Tendermint v0.36 and Sei send it.
+// parseResult decodes the result of an RPC method: in a JSON-RPC envelope, or bare, as
+// Tendermint v0.36 and Sei send it.
 func parseResult(content []byte, result any) error {
 	var answer map[string]json.RawMessage
 	if err := json.Unmarshal(content, &answer); err != nil {
@@ -197,8 +201,8 @@ func (h *height) UnmarshalJSON(content []byte) error {
 	return nil
 }
 
-// unary is one gRPC call without a stream, and who answered it. An answer that is longer than limit is an error if it is
-// wanted whole, else cut.
+// unary is one gRPC call without a stream, and who answered it. An answer that is longer
+// than limit is an error if it is wanted whole, else cut.
 func (e *endpoint) unary(ctx context.Context, path string, request []byte, limit int64, whole bool) ([]byte, peer, error) {
 	r, who, err := e.ask(ctx, unaryQuestion(path, request, limit))
 	if err != nil {
@@ -213,7 +217,8 @@ func unaryQuestion(path string, request []byte, limit int64) question {
 	return question{path: path, body: frame, limit: frameHead + limit}
 }
 
-// frameHead is how many bytes stand before a gRPC message: whether it is compressed, and its size.
+// frameHead is how many bytes stand before a gRPC message: whether it is compressed, and
+// its size.
 const frameHead = 5
 
 // message is the message of a gRPC answer.

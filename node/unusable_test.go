@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestUnusableRPC: whatever the RPC does, each question is answered by an error that says what is wrong. What gRPC can
-// answer, it answers then.
+// TestUnusableRPC: whatever the RPC does, each question is answered by an error that says
+// what is wrong. What gRPC can answer, it answers then.
 func TestUnusableRPC(t *testing.T) {
 	body := func(status int, text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -114,7 +114,8 @@ func knowsItself(handler http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// TestHangingRPC: an RPC that hangs costs half of the caller's time where gRPC can answer, else all of it and no more.
+// TestHangingRPC: an RPC that hangs costs half of the caller's time where gRPC can
+// answer, else all of it and no more.
 func TestHangingRPC(t *testing.T) {
 	hangs := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	hangsInTheMiddle := func(w http.ResponseWriter, r *http.Request) {
