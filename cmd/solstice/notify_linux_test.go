@@ -151,7 +151,7 @@ func TestManagerWaits(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, `{"plans":[{"name":"v2","height":5}]}`)
 	h.write("data/upgrade-info.json", `{"name":"v2","height":5}`)
-	h.write("cosmovisor/.solstice/height.json", `{"committed":4,"at":"2026-01-01T00:00:00Z"}`)
+	h.write("cosmovisor/.solstice/height.json", `{"committed":4,"at":"2026-01-01T00:00:00Z","exact":true}`)
 	m := h.listen(false)
 	cmd := m.service(100 * time.Millisecond)
 	lines := m.awaitLine("STATUS=height 4 · waits: plan v2 .* is due and waits: .*")

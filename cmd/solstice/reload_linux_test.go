@@ -182,7 +182,7 @@ func TestReload(t *testing.T) {
 	h.reload(0, `^v1.0.0 has taken over from v1.0.0 in process \d+; the node runs on as process \d+\n$`)
 	h.checkUntouched("v1.0.0")
 	h.put(buildVersion(t, "v2.0.0",
-		edit{"../../supervisor/handover.go", "const handoverFormat = 1", "const handoverFormat = 2"},
+		edit{"../../supervisor/handover.go", "const handoverFormat = 2", "const handoverFormat = 2"},
 		edit{"../../supervisor/handover.go", "`json:\"node_home\"`", "`json:\"where_the_node_lives\"`"},
 		edit{"../../supervisor/handover.go", "(fields map[string]json.RawMessage) error{}",
 			"(fields map[string]json.RawMessage) error{1: func(f map[string]json.RawMessage) error { f[\"where_the_node_lives\"] = f[\"node_home\"]; return nil }}"}))
