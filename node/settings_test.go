@@ -141,6 +141,8 @@ enable = true
 				tt.env = noEnv
 			}
 			want := tt.want
+			want.NodeKeyFile = home.Node + "/config/node_key.json"
+			want.GenesisFile = home.Node + "/config/genesis.json"
 			for _, path := range []*string{&want.KeyFile, &want.StateFile, &want.DBDir, &want.WALFile} {
 				if (*path)[0] == '@' {
 					*path = home.Node + (*path)[1:]
