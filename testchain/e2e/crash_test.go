@@ -27,7 +27,7 @@ func TestCrash(t *testing.T) {
 	alone := func(folder string) *exec.Cmd {
 		t.Helper()
 		cmd := exec.CommandContext(ctx, built.chain.V1, "start", "--home", folder)
-		check(t, cmd.Start())
+		check(t, start(cmd))
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		return cmd
 	}

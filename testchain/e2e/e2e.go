@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -52,7 +51,7 @@ type Home struct {
 	Environ  []string // beyond this process's own and what solstice needs
 }
 
-// Command returns a command of solstice. The end of ctx kills it.
+// Command returns a command of solstice, for start or run. The end of ctx kills it.
 func (h Home) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, h.Solstice, args...)
 	cmd.Env = append(append(os.Environ(), h.Environ...), "DAEMON_HOME="+h.Node.Home, "DAEMON_NAME=chaind")
@@ -61,14 +60,13 @@ func (h Home) Command(ctx context.Context, args ...string) *exec.Cmd {
 
 // Run runs a command of solstice and returns what it prints on standard output.
 func (h Home) Run(ctx context.Context, args ...string) (string, error) {
-	var stderr bytes.Buffer
+	var stdout, stderr bytes.Buffer
 	cmd := h.Command(ctx, args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := run(ctx, cmd); err != nil {
 		return "", fmt.Errorf("solstice %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
-	return string(out), nil
+	return stdout.String(), nil
 }
 
 // Current is where the current link points to.
@@ -233,20 +231,15 @@ func (h Home) Start(logPath string, more ...string) (*Process, error) {
 	args := slices.Concat([]string{"run"}, h.Node.StartArgs(), []string{"--log_no_color"}, more)
 	p.cmd = h.Command(context.Background(), args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = endWithParent(&syscall.SysProcAttr{Setpgid: true})
-	started := make(chan error)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := start(p.cmd); err != nil {
+		return nil, err
+	}
 	go func() {
-		// The kernel looks at the life of the thread that started the process. This one waits for its end.
-		runtime.LockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
 		defer close(p.done)
 		_ = p.cmd.Wait() // how it ended is in ProcessState
 	}()
-	return p, <-started
+	return p, nil
 }
 
 // While returns a context that ends when solstice ends, and says so.
@@ -293,8 +286,13 @@ func (p *Process) Kill() {
 
 // KillAll kills what is left of solstice and its node, and returns when the node has ended too.
 func (p *Process) KillAll() error {
-	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // an error means that nothing is left
-	<-p.done
+	killGroup := func() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) } // an error means that nothing is left
+	select {
+	case <-p.done:
+	default:
+		killGroup()
+		<-p.done
+	}
 	home, err := os.Open(p.home.Node.Home)
 	if err != nil {
 		return err
@@ -302,10 +300,12 @@ func (p *Process) KillAll() error {
 	defer home.Close()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Second, errors.New("a node is left that can't be killed"))
 	defer cancel()
-	// A node holds a lock on its home until its end.
+	// A node holds a lock on its home until its end. When nobody holds it, nothing is left, and the number of the group may be another's:
+	// on a busy machine the kernel gives it anew within minutes.
 	return Wait(ctx, func() (bool, error) {
 		err := syscall.Flock(int(home.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if errors.Is(err, syscall.EWOULDBLOCK) {
+			killGroup()
 			return false, nil
 		}
 		return err == nil, err

@@ -257,7 +257,7 @@ func layOutFor(t *testing.T, limit time.Duration, config network.Config) (contex
 	if testing.Short() {
 		t.Skip("runs a real chain")
 	}
-	ctx, cancel := context.WithTimeout(built.ctx, limit)
+	ctx, cancel := context.WithTimeoutCause(built.ctx, limit, fmt.Errorf("the test is not done after %v", limit))
 	t.Cleanup(cancel)
 	config.Dir, config.Chain = t.TempDir(), built.chain.V1
 	nw, err := network.New(ctx, config)

@@ -66,14 +66,13 @@ func (p *practice) run(command string) string {
 	}
 	cmd := exec.CommandContext(built.ctx, "sh", "-c", command)
 	cmd.Dir, cmd.Env = p.dir, p.environ
-	cmd.SysProcAttr = endWithParent(&syscall.SysProcAttr{Setpgid: true})
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		p.t.Fatalf("%s: %v\n%s\n%s", command, err, out, stderr.String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := run(built.ctx, cmd); err != nil {
+		p.t.Fatalf("%s: %v\n%s\n%s", command, err, stdout.String(), stderr.String())
 	}
-	return string(out)
+	return stdout.String()
 }
 
 // TestPractice runs what docs/practice.md tells a chain developer.

@@ -214,7 +214,10 @@ func (n *node) doctorNot(ctx context.Context, name, unwanted, says string) {
 // returns one check's.
 func (n *node) ask(ctx context.Context, name string, more ...string) (verdict, evidence string) {
 	n.t.Helper()
-	out, err := n.Command(ctx, append([]string{"doctor", "-o", "json"}, more...)...).Output()
+	var out bytes.Buffer
+	cmd := n.Command(ctx, append([]string{"doctor", "-o", "json"}, more...)...)
+	cmd.Stdout = &out
+	err := run(ctx, cmd)
 	code := 0
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -223,7 +226,7 @@ func (n *node) ask(ctx context.Context, name string, more ...string) (verdict, e
 		check(n.t, err)
 	}
 	var v verdicts
-	check(n.t, json.Unmarshal(out, &v))
+	check(n.t, json.Unmarshal(out.Bytes(), &v))
 	bad := 0
 	for _, c := range v.Checks {
 		if c.Verdict == "not ready" {

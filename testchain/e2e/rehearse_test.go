@@ -186,7 +186,7 @@ func (n *node) rehearse(code int, binary string, more ...string) (got rehearsal)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	start := time.Now()
-	err := cmd.Run()
+	err := run(built.ctx, cmd)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		n.t.Fatal(err)
@@ -217,7 +217,7 @@ func (n *node) rehearseCut(ctx context.Context) {
 	begin := func() (*exec.Cmd, chan error) {
 		cmd := n.Command(ctx, "rehearse", "--plan", "v2", "--binary", slow)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		check(n.t, cmd.Start())
+		check(n.t, start(cmd))
 		done := make(chan error, 1)
 		go func() { done <- cmd.Wait() }()
 		check(n.t, Wait(ctx, func() (bool, error) {
@@ -260,11 +260,13 @@ func (n *node) rehearseCut(ctx context.Context) {
 
 func (n *node) rehearseOutput(binary string) string {
 	n.t.Helper()
-	out, err := n.Command(built.ctx, "rehearse", "--plan", "v2", "--binary", binary, "--blocks", "1").CombinedOutput()
-	if err != nil {
-		n.t.Fatalf("rehearse: %v\n%s", err, out)
+	var out bytes.Buffer
+	cmd := n.Command(built.ctx, "rehearse", "--plan", "v2", "--binary", binary, "--blocks", "1")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := run(built.ctx, cmd); err != nil {
+		n.t.Fatalf("rehearse: %v\n%s", err, out.String())
 	}
-	return string(out)
+	return out.String()
 }
 
 // inode is what of a file changes with anything that is done to it, besides its names.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -281,9 +282,11 @@ func testCutOff(t *testing.T, ctx context.Context, validator *node, full *networ
 		cmd.Path = strace
 		cmd.Args = slices.Concat([]string{"strace", "-f", "-qq", "-o", os.DevNull, "-P", path, "-e", "trace=" + tt.calls,
 			"-e", "inject=" + tt.calls + ":signal=KILL", n.Solstice}, tt.args)
-		out, err := cmd.CombinedOutput()
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		err := run(ctx, cmd)
 		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGKILL {
-			t.Fatalf("%s: %v, want a kill at %s:\n%s", tt.name, err, path, out)
+			t.Fatalf("%s: %v, want a kill at %s:\n%s", tt.name, err, path, out.String())
 		}
 		if found, err := filepath.Glob(filepath.Join(n.Node.Home, ready)); err == nil && len(found) == 1 {
 			readyName = found[0]

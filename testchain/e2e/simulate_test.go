@@ -44,7 +44,7 @@ func simulation(t *testing.T, args ...string) (cmd *exec.Cmd, temp string) {
 	temp = t.TempDir()
 	cmd = exec.CommandContext(built.ctx, built.solstice, append([]string{"simulate", "--binary", built.chain.V1, "--block-time", "500ms"}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
-	cmd.SysProcAttr = endWithParent(&syscall.SysProcAttr{Setpgid: true})
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, temp
 }
 
@@ -55,14 +55,13 @@ func TestSimulate(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "report.html")
 	cmd, temp := simulation(t, "--upgrade", "v2="+built.chain.V2, "--upgrade", "v3="+built.chain.V3, "--validators", "4",
 		"--blocks-between", "5", "--late", "1", "--kill", "validator2", "--output", "json", "--report", page)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("simulate: %v\n%s\n%s", err, out, stderr.String())
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := run(built.ctx, cmd); err != nil {
+		t.Fatalf("simulate: %v\n%s\n%s", err, stdout.String(), stderr.String())
 	}
 	var result simulated
-	check(t, json.Unmarshal(out, &result))
+	check(t, json.Unmarshal(stdout.Bytes(), &result))
 	if !result.Passed || !result.AppHashes.Agree || result.AppHashes.Compared == 0 || len(result.Upgrades) != 2 {
 		t.Errorf("the result is %+v", result)
 	}
@@ -100,9 +99,10 @@ func TestSimulate(t *testing.T) {
 func TestSimulateFails(t *testing.T) {
 	t.Parallel()
 	cmd, temp := simulation(t, "--upgrade", "v2="+built.chain.V1, "--validators", "1")
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "It failed: validator0 has ended in upgrade v2") {
-		t.Errorf("a v2 that is v1: %v\n%s", err, out)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := run(built.ctx, cmd); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "It failed: validator0 has ended in upgrade v2") {
+		t.Errorf("a v2 that is v1: %v\n%s", err, out.String())
 	}
 	checkNothingLeft(t, temp)
 
@@ -112,7 +112,7 @@ func TestSimulateFails(t *testing.T) {
 		pipe, err := cmd.StdoutPipe()
 		check(t, err)
 		cmd.Stderr = &log
-		check(t, cmd.Start())
+		check(t, start(cmd))
 		text := make([]byte, 0, 4096)
 		for !strings.Contains(string(text), "the network makes blocks") {
 			n, err := pipe.Read(text[len(text):cap(text)])
@@ -138,8 +138,10 @@ func TestSimulateFails(t *testing.T) {
 		}
 		again := exec.CommandContext(built.ctx, built.solstice, "simulate", "--binary", "/nowhere")
 		again.Env = append(os.Environ(), "TMPDIR="+temp)
-		if out, err := again.CombinedOutput(); again.ProcessState.ExitCode() != 3 {
-			t.Errorf("a binary that is not there: %v\n%s", err, out)
+		var out bytes.Buffer
+		again.Stdout, again.Stderr = &out, &out
+		if err := run(built.ctx, again); again.ProcessState.ExitCode() != 3 {
+			t.Errorf("a binary that is not there: %v\n%s", err, out.String())
 		}
 		checkNothingLeft(t, temp)
 	}

@@ -421,7 +421,9 @@ func (n *Node) run(ctx context.Context, binary string, args ...string) ([]byte, 
 	out, err := n.Command(ctx, binary, args...).Output()
 	if err != nil {
 		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		} else if errors.As(err, &exit) {
 			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
 		}
 		return nil, fmt.Errorf("%s %s: %w", filepath.Base(binary), strings.Join(args[:min(2, len(args))], " "), err)

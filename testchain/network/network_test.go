@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,6 +156,9 @@ func TestStage(t *testing.T) {
 	}
 }
 
+// limit is the time of a test: a minute on a quiet machine.
+const limit = 10 * time.Minute
+
 // layOut builds the chain and lays out a network.
 func layOut(t *testing.T, config Config) (context.Context, binaries.Set, *Network) {
 	t.Helper()
@@ -164,7 +168,7 @@ func layOut(t *testing.T, config Config) (context.Context, binaries.Set, *Networ
 	t.Parallel()
 	chain, err := binaries.Build(t.Context(), os.Stderr)
 	check(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("the test is not done after %v", limit))
 	t.Cleanup(cancel)
 	config.Dir, config.Chain = t.TempDir(), chain.V1
 	started := time.Now()

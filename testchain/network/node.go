@@ -87,7 +87,8 @@ func (n *Node) UpgradeInfo() string { return filepath.Join(n.Home, "data", "upgr
 // StartArgs are the arguments with which a chain's binary starts the node.
 func (n *Node) StartArgs() []string { return []string{"start", "--home", n.Home} }
 
-// Command returns a command of the chain's binary that works on the node's home. The end of ctx kills it.
+// Command returns a command of the chain's binary that works on the node's home. The end of ctx kills it; why ctx
+// has ended is for the caller to say.
 func (n *Node) Command(ctx context.Context, binary string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, binary, append(args[:len(args):len(args)], "--home", n.Home)...)
 }
@@ -340,7 +341,7 @@ func poll(ctx context.Context, ask func() (bool, error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-ticker.C:
 		}
 	}
