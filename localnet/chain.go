@@ -41,8 +41,9 @@ type Help struct {
 // Has says whether the command has a flag.
 func (h Help) Has(flag string) bool { return slices.Contains(h.Flags, flag) }
 
-// helpLimit is how long a binary may take to print its help: a chain's binary of 100 MB takes a quarter of a second.
-const helpLimit = 30 * time.Second
+// helpLimit is how long a binary may take to print its help. One of 100 MB takes a quarter of a second, and a hundred times that on a
+// machine that is busy or reads it from a slow disk.
+const helpLimit = time.Minute
 
 // Open looks at a binary. It is refused if it can't run here, or if it is no chain's binary.
 func Open(ctx context.Context, path string) (*Chain, error) {
@@ -115,11 +116,11 @@ func (c *Chain) Has(ctx context.Context, words ...string) bool {
 
 // help asks for a command's help, remembers it and returns its text.
 func (c *Chain) help(ctx context.Context, words ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, helpLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, helpLimit, fmt.Errorf("not done after %v", helpLimit))
 	defer cancel()
 	out, err := c.Command(ctx, append(slices.Clone(words), "--help")...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(c.Path), strings.Join(append(words, "--help"), " "), err, lastLines(out))
+		return "", fmt.Errorf("%s %s: %w", filepath.Base(c.Path), strings.Join(append(words, "--help"), " "), failure(ctx, err, out))
 	}
 	h, section := Help{}, ""
 	for line := range strings.Lines(string(out)) {
@@ -142,7 +143,7 @@ func (c *Chain) help(ctx context.Context, words ...string) (string, error) {
 	return string(out), nil
 }
 
-// Command is a command of the binary. The end of ctx kills it, and so does the end of this process.
+// Command is a command of the binary. The end of ctx kills it: see failure.
 func (c *Chain) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Path, args...)
 	cmd.Env = clean(artifact.Environ(c.Path), c.Name)
@@ -157,19 +158,25 @@ func (c *Chain) Run(ctx context.Context, home string, args ...string) ([]byte, e
 	cmd := c.Command(ctx, append(slices.Clone(args), "--home", home)...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		said := stderr.Bytes()
 		if len(bytes.TrimSpace(said)) == 0 {
 			said = stdout.Bytes()
 		}
-		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(c.Path), firstWords(args), err, lastLines(said))
+		return nil, fmt.Errorf("%s %s: %w", filepath.Base(c.Path), firstWords(args), failure(ctx, err, said))
 	}
 	if len(bytes.TrimSpace(stdout.Bytes())) == 0 {
 		return stderr.Bytes(), nil
 	}
 	return stdout.Bytes(), nil
+}
+
+// failure says why a command failed, with its last words. One that the end of ctx has killed has no more to say for itself than "signal:
+// killed": then the reason is why ctx has ended.
+func failure(ctx context.Context, err error, said []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: %s", err, lastLines(said))
 }
 
 // firstWords are the words of a command before its first flag: the rest is long.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"solstice"
 	"solstice/api"
 	"solstice/internal/child"
@@ -83,7 +85,7 @@ func (n *Node) Solstice(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = n.Environment()
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("solstice %s: %w: %s", args[0], err, lastLines(out))
+		return fmt.Errorf("solstice %s: %w", args[0], failure(ctx, err, out))
 	}
 	return nil
 }
@@ -130,7 +132,10 @@ func (p *Process) Stop(grace time.Duration) error {
 
 // KillAll kills solstice and its node, and waits until both are gone: the lock on the home, which the node inherits, is free then.
 func (p *Process) KillAll() error {
-	_ = syscall.Kill(-p.PID, syscall.SIGKILL) // an error means that nothing is left
+	running := p.Running()
+	if running {
+		_ = syscall.Kill(-p.PID, syscall.SIGKILL) // it may have ended just now
+	}
 	<-p.Done()
 	for deadline := time.Now().Add(goneLimit); ; time.Sleep(time.Millisecond) {
 		lock, err := durable.Lock(p.Home)
@@ -139,6 +144,19 @@ func (p *Process) KillAll() error {
 		}
 		if !errors.Is(err, durable.ErrLocked) || time.Now().After(deadline) {
 			return fmt.Errorf("wait for the end of the node in %s: %w", p.Home, err)
+		}
+		if !running {
+			p.killLeftBehind()
+		}
+	}
+}
+
+// killLeftBehind kills the node of a solstice that has ended. The number of its group tells nothing any more: the kernel may have given it
+// to others, which it does within minutes on a busy machine with 32768 numbers. A process of the group that holds the lock is the node.
+func (p *Process) killLeftBehind() {
+	for _, pid := range durable.Holders(p.Home) {
+		if group, err := unix.Getpgid(pid); err == nil && group == p.PID {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended just now
 		}
 	}
 }
