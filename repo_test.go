@@ -1,6 +1,7 @@
 package solstice
 
 import (
+	"bytes"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -112,5 +113,28 @@ func TestModulesHaveNoReplace(t *testing.T) {
 				t.Errorf("%s: %s", path, line)
 			}
 		}
+	}
+}
+
+// TestParentDeathSignal: the kernel sends it when the thread ends that started the child, so that whoever asks for it has to know how long
+// that thread lives. These two do: they start all children on one thread.
+func TestParentDeathSignal(t *testing.T) {
+	want := []string{"internal/child/child_linux.go", "testchain/e2e/start_linux.go"}
+	var got []string
+	err := filepath.WalkDir(".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if bytes.Contains(content, []byte("Pdeath"+"sig")) {
+			got = append(got, filepath.ToSlash(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("these set the parent's death signal: %q, want %q", got, want)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -283,13 +282,12 @@ func (g *testGroup) earlier(name string) (*exec.Cmd, <-chan error) {
 	lock, err := durable.Lock(folder)
 	g.check(err)
 	defer lock.Close()
-	cmd := exec.Command("/bin/sh", "-c", "trap '' TERM; while :; do sleep 60; done")
+	cmd := exec.Command("/bin/sh", "-c", "trap '' TERM; exec sleep 1000")
 	cmd.ExtraFiles = []*os.File{lock}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	g.check(cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	g.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	g.Cleanup(func() { _ = cmd.Process.Kill() }) // it may have ended
 	return cmd, ended
 }
 
@@ -306,7 +304,7 @@ func TestEarlierRunHoldsUpNoNode(t *testing.T) {
 	if s := g.Status()[0]; s.State != "waiting" || !strings.Contains(s.Fault, "an earlier run has left") {
 		t.Errorf("%+v", s)
 	}
-	g.check(syscall.Kill(-earlier.Process.Pid, syscall.SIGKILL))
+	g.check(earlier.Process.Kill())
 	<-ended
 	g.await("a", "running")
 }

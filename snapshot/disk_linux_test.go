@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"solstice"
+	"solstice/internal/child"
 )
 
 // mount mounts a filesystem on a new folder for the time of the test.
@@ -365,18 +366,25 @@ func TestKeepsOwner(t *testing.T) {
 	}
 }
 
-// child runs this test binary once more, as what TestMain says.
-func child(t *testing.T, what string, s Store) *exec.Cmd {
+// again runs this test binary once more, as what TestMain says, until the test ends. It reads from stdin for ever.
+func again(t *testing.T, what string, s Store) (p *child.Process, stdout *bufio.Scanner) {
 	t.Helper()
 	self, err := os.Executable()
 	check(t, err)
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), "SNAPSHOT_CHILD="+what, "SNAPSHOT_HOME="+s.Home.Node)
 	cmd.Stderr = os.Stderr
-	runtime.LockOSThread() // the signal comes when this thread ends, and a Transfer ends its own
-	t.Cleanup(runtime.UnlockOSThread)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
+	stdin, err := cmd.StdinPipe()
+	check(t, err)
+	output, err := cmd.StdoutPipe()
+	check(t, err)
+	p, err = child.Start(cmd, syscall.SIGKILL)
+	check(t, err)
+	t.Cleanup(func() {
+		check(t, errors.Join(p.Signal(syscall.SIGKILL), stdin.Close(), output.Close()))
+		<-p.Done()
+	})
+	return p, bufio.NewScanner(output)
 }
 
 func TestMain(m *testing.M) {
@@ -415,19 +423,16 @@ func TestKill(t *testing.T) {
 	for round := range 6 {
 		s := newStore(t, node)
 		live := names(t, s.Home.Node)
-		cmd := child(t, "take", s)
-		output, err := cmd.StdoutPipe()
-		check(t, err)
-		check(t, cmd.Start())
+		p, lines := again(t, "take", s)
 		said := map[string]bool{}
-		lines := bufio.NewScanner(output)
 		for lines.Scan() {
 			if said[lines.Text()] = true; len(said) == 1 {
-				time.AfterFunc(time.Duration(round)*1300*time.Microsecond, func() { cmd.Process.Kill() })
+				time.AfterFunc(time.Duration(round)*1300*time.Microsecond, func() { _ = p.Signal(syscall.SIGKILL) })
 			}
 		}
-		if err := cmd.Wait(); err == nil || len(said) == 0 {
-			t.Fatalf("the child: %v; it has taken %d", err, len(said))
+		<-p.Done()
+		if end := p.End(); end.Signal != syscall.SIGKILL || len(said) == 0 {
+			t.Fatalf("the child: %v; it has taken %d", end, len(said))
 		}
 		check(t, s.Sweep(nil))
 		ours, _, fault := s.List()
@@ -449,19 +454,14 @@ func TestKill(t *testing.T) {
 // TestInUseByFcntl: the lock of pebble and RocksDB.
 func TestInUseByFcntl(t *testing.T) {
 	s := newStore(t, map[string]string{"data/state.db/LOCK": ""})
-	cmd := child(t, "lock", s)
-	stdin, err := cmd.StdinPipe()
-	check(t, err)
-	output, err := cmd.StdoutPipe()
-	check(t, err)
-	check(t, cmd.Start())
-	if line, err := bufio.NewReader(output).ReadString('\n'); line != "<nil>\n" {
-		t.Fatalf("the child: %q, %v", line, err)
+	p, lines := again(t, "lock", s)
+	if lines.Scan(); lines.Text() != "<nil>" {
+		t.Fatalf("the child: %q, %v", lines.Text(), lines.Err())
 	}
 	checkErr(t, s.InUse(), "data/state.db open")
-	_, err = s.Take(t.Context(), "a", Label{}, nil)
+	_, err := s.Take(t.Context(), "a", Label{}, nil)
 	checkErr(t, err, "a node runs on this home")
-	check(t, errors.Join(stdin.Close(), cmd.Process.Kill()))
-	cmd.Wait()
+	check(t, p.Signal(syscall.SIGKILL))
+	<-p.Done()
 	check(t, s.InUse())
 }

@@ -3,6 +3,7 @@ package child
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -52,28 +53,37 @@ func TestRunEndsAllChildren(t *testing.T) {
 		script  string
 		wantErr string
 	}{
-		{"limit", t.Context(), 50 * time.Millisecond, "sleep 5001 & sleep 5001", "not done after 50ms"},
-		{"caller", ctx, time.Minute, "sleep 5001 & sleep 5001", "called off"},
-		{"left-behind", t.Context(), time.Minute, "sleep 5001 & exit 0", ""},
+		{"limit", t.Context(), 50 * time.Millisecond, "sleep 1000 & sleep 1000", "not done after 50ms"},
+		{"caller", ctx, time.Minute, "sleep 1000 & sleep 1000", "called off"},
+		{"left-behind", t.Context(), time.Minute, "sleep 1000 & exit 0", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			kept, inherited, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kept.Close()
+			cmd := exec.Command("sh", "-c", tt.script)
+			cmd.ExtraFiles = []*os.File{inherited}
 			start := time.Now()
-			_, _, err := runScript(t, tt.ctx, tt.limit, tt.script)
+			_, err = Run(tt.ctx, cmd, tt.limit, func(string) {})
+			inherited.Close()
 			if (tt.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
 				t.Errorf("Run = %v, want %q", err, tt.wantErr)
 			}
 			if time.Since(start) > 30*time.Second {
 				t.Error("it waited for the children")
 			}
-			if output, err := exec.Command("pgrep", "-fx", "sleep 5001").Output(); err == nil {
-				t.Errorf("left: %s", output)
+			_ = kept.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := kept.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("a process is left: %v", err)
 			}
 		})
 	}
 }
 
 func TestStartedProcessTellsItsEnd(t *testing.T) {
-	p, err := Start(exec.Command("sleep", "5002"), syscall.SIGTERM)
+	p, err := Start(exec.Command("sleep", "1000"), syscall.SIGTERM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,12 +118,14 @@ func TestLeftBehind(t *testing.T) {
 // TestLeftBehindAmongSignals: a signal that comes at the wrong moment does not make a process vanish: a second node was started
 // beside it once.
 func TestLeftBehindAmongSignals(t *testing.T) {
-	p, err := Start(exec.Command("sh", "-c", "sleep 5004 & exit"), syscall.SIGKILL)
+	cmd := exec.Command("sh", "-c", "sleep 1000 & exit")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p, err := Start(cmd, syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-p.Done()
-	defer exec.Command("pkill", "-KILL", "-f", "sleep 5004").Run()
+	defer syscall.Kill(-p.PID, syscall.SIGKILL) // the number is theirs as long as the sleep lives
 	stop := make(chan struct{})
 	defer close(stop)
 	for range 2 {

@@ -26,7 +26,7 @@ func TestRunConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	sleep := exec.Command("sleep", "5003")
+	sleep := exec.Command("sleep", "1000")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
