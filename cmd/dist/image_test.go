@@ -20,7 +20,8 @@ import (
 // order, and goes on from the volume.
 func TestContainer(t *testing.T) {
 	dir, r := released(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	const limit = 8 * time.Minute
+	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("the test is not done after %v", limit))
 	defer cancel()
 	if runtime.GOOS != "linux" {
 		t.Skip("the containers of this machine are of another platform")
@@ -34,6 +35,9 @@ func TestContainer(t *testing.T) {
 		t.Helper()
 		out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
 		if err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
 			said, _ := exec.Command("docker", "logs", "--tail", "30", name).CombinedOutput()
 			t.Fatalf("docker %s: %v\n%s\n%s", strings.Join(args, " "), err, out, said)
 		}

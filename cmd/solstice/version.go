@@ -73,13 +73,16 @@ func printVersions(cmd *cobra.Command, app json.RawMessage) error {
 	}{ownVersion(), ownVersion(), revision, when, app})
 }
 
+// versionLimit is how long the node's binary may take to tell its version.
+const versionLimit = 20 * time.Second
+
 // appVersion asks the node's binary. Old ones print to stderr.
 func appVersion(ctx context.Context, c *Config) (json.RawMessage, error) {
 	binary, err := binaryInUse(c.home(nil))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, versionLimit, fmt.Errorf("not done after %v", versionLimit))
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	app := exec.CommandContext(ctx, binary, "version", "--long", "--output", "json")
@@ -91,8 +94,11 @@ func appVersion(ctx context.Context, c *Config) (json.RawMessage, error) {
 			return printed, nil
 		}
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		err = errors.New("what it printed is not JSON")
+	case ctx.Err() != nil:
+		err = context.Cause(ctx) // which has killed it
 	}
 	os.Stderr.Write(stderr.Bytes())
 	return nil, fmt.Errorf("%s version --long --output json: %w", binary, err)
