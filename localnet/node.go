@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"solstice"
 	"solstice/api"
 	"solstice/internal/child"
@@ -132,8 +130,7 @@ func (p *Process) Stop(grace time.Duration) error {
 
 // KillAll kills solstice and its node, and waits until both are gone: the lock on the home, which the node inherits, is free then.
 func (p *Process) KillAll() error {
-	running := p.Running()
-	if running {
+	if p.Running() {
 		_ = syscall.Kill(-p.PID, syscall.SIGKILL) // it may have ended just now
 	}
 	<-p.Done()
@@ -145,18 +142,10 @@ func (p *Process) KillAll() error {
 		if !errors.Is(err, durable.ErrLocked) || time.Now().After(deadline) {
 			return fmt.Errorf("wait for the end of the node in %s: %w", p.Home, err)
 		}
-		if !running {
-			p.killLeftBehind()
-		}
-	}
-}
-
-// killLeftBehind kills the node of a solstice that has ended. The number of its group tells nothing any more: the kernel may have given it
-// to others, which it does within minutes on a busy machine with 32768 numbers. A process of the group that holds the lock is the node.
-func (p *Process) killLeftBehind() {
-	for _, pid := range durable.Holders(p.Home) {
-		if group, err := unix.Getpgid(pid); err == nil && group == p.PID {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended just now
+		// The number of a process that has ended, and its group's, is another's within minutes on a busy machine with 32768 of them, unless
+		// something of the group is left.
+		if p.LeftBehind() {
+			_ = syscall.Kill(-p.PID, syscall.SIGKILL)
 		}
 	}
 }

@@ -64,6 +64,7 @@ func (p *practice) run(command string) string {
 		}
 		return ""
 	}
+	command = strings.Replace(command, "solstice simulate ", "solstice simulate --patience "+patience+" ", 1)
 	cmd := exec.CommandContext(built.ctx, "sh", "-c", command)
 	cmd.Dir, cmd.Env = p.dir, p.environ
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

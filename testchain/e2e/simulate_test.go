@@ -35,6 +35,10 @@ type simulated struct {
 	Notes []string `json:"notes"`
 }
 
+// patience is how long an upgrade may take, or the first blocks. Beside other tests on a busy machine the three minutes that simulate gives
+// by itself were not enough.
+const patience = "20m"
+
 // simulation is a command of solstice simulate whose temporary folders are the test's.
 func simulation(t *testing.T, args ...string) (cmd *exec.Cmd, temp string) {
 	t.Helper()
@@ -42,7 +46,7 @@ func simulation(t *testing.T, args ...string) (cmd *exec.Cmd, temp string) {
 		t.Skip("runs a real chain")
 	}
 	temp = t.TempDir()
-	cmd = exec.CommandContext(built.ctx, built.solstice, append([]string{"simulate", "--binary", built.chain.V1, "--block-time", "500ms"}, args...)...)
+	cmd = exec.CommandContext(built.ctx, built.solstice, append([]string{"simulate", "--binary", built.chain.V1, "--block-time", "500ms", "--patience", patience}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, temp
