@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"solstice"
@@ -115,7 +116,9 @@ func (s *Supervisor) hear(a answer) {
 	if s.process == nil {
 		return
 	}
-	if s.heightFault = a.err; a.err != nil {
+	s.heightFault = a.err
+	s.tellForeign(a.err)
+	if a.err != nil {
 		return
 	}
 	if !a.Tied {
@@ -141,6 +144,18 @@ func (s *Supervisor) hear(a answer) {
 		s.recordHeight()
 	}
 	s.confirm(s.live.Height)
+}
+
+// tellForeign says that another node answers in the place of ours.
+func (s *Supervisor) tellForeign(err error) {
+	var foreign *node.ForeignError
+	text := ""
+	if errors.As(err, &foreign) {
+		text = foreign.Error()
+	}
+	if s.said.anew("foreign", text) {
+		s.Log.Warn("another node answers in place of this one; its answers are ignored", "err", foreign, "hint", strings.Join(foreign.Hints(), "; "))
+	}
 }
 
 // seeWriter sees who wrote the plan file: a node writes it when it halts, one block below

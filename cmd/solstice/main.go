@@ -54,7 +54,7 @@ func (e codedError) Unwrap() error { return e.error }
 func tell(w io.Writer, err error) int {
 	var exit exitError
 	var refused *solstice.RefusedError
-	var crashed *solstice.CrashError
+	var hinted interface{ Hints() []string }
 	var coded codedError
 	switch {
 	case err == nil:
@@ -65,19 +65,18 @@ func tell(w io.Writer, err error) int {
 	for line := range strings.Lines(artifact.Redact(err.Error())) {
 		fmt.Fprintln(w, "solstice: error:", strings.TrimRight(line, "\n"))
 	}
-	switch {
-	case errors.As(err, &refused):
+	if errors.As(err, &refused) {
 		_ = refused.Evidence.Print(w, "solstice: found: ") // else nobody is there to be told
-		for _, hint := range refused.Hints() {
-			fmt.Fprintln(w, "solstice: hint:", hint)
-		}
-		return solstice.ExitRefused
-	case errors.As(err, &crashed):
-		for _, hint := range crashed.Hints() {
+	}
+	if errors.As(err, &hinted) {
+		for _, hint := range hinted.Hints() {
 			fmt.Fprintln(w, "solstice: hint:", hint)
 		}
 	}
-	if errors.As(err, &coded) {
+	switch {
+	case refused != nil:
+		return solstice.ExitRefused
+	case errors.As(err, &coded):
 		return coded.code
 	}
 	return solstice.ExitFailed
