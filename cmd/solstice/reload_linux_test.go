@@ -182,15 +182,15 @@ func TestReload(t *testing.T) {
 	h.reload(0, `^v1.0.0 has taken over from v1.0.0 in process \d+; the node runs on as process \d+\n$`)
 	h.checkUntouched("v1.0.0")
 	h.put(buildVersion(t, "v2.0.0",
-		edit{"../../supervisor/handover.go", "const handoverFormat = 2", "const handoverFormat = 2"},
+		edit{"../../supervisor/handover.go", "const handoverFormat = 2", "const handoverFormat = 3"},
 		edit{"../../supervisor/handover.go", "`json:\"node_home\"`", "`json:\"where_the_node_lives\"`"},
-		edit{"../../supervisor/handover.go", "(fields map[string]json.RawMessage) error{}",
-			"(fields map[string]json.RawMessage) error{1: func(f map[string]json.RawMessage) error { f[\"where_the_node_lives\"] = f[\"node_home\"]; return nil }}"}))
+		edit{"../../supervisor/handover.go", "error{1: gatherLive}",
+			"error{1: gatherLive, 2: func(f map[string]json.RawMessage) error { f[\"where_the_node_lives\"] = f[\"node_home\"]; return nil }}"}))
 	h.reload(0, "^v2.0.0 has taken over from v1.0.0 ")
 	h.checkUntouched("v2.0.0")
 	h.reload(0, "^v2.0.0 has taken over from v2.0.0 ")
 	h.put(firstVersion(t))
-	h.reload(3, "error: the new version can't take over: what was handed over can't be read: it has format 2, and this version knows those up to 1: it is older than the one that runs")
+	h.reload(3, "error: the new version can't take over: what was handed over can't be read: it has format 3, and this version knows those up to 2: it is older than the one that runs")
 	h.checkUntouched("v2.0.0")
 	if status := h.status(); !status.Supervisor.Since.Equal(began.Supervisor.Since) || status.Supervisor.Reloads != 3 {
 		t.Errorf("%+v, at first %+v", status.Supervisor, began.Supervisor)
