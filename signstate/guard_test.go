@@ -444,3 +444,33 @@ func TestKeyWithoutAddress(t *testing.T) {
 	must(t, g.Marks.Raise(alice, State{17, 0, 3}))
 	checkErr(t, g.Check(), "no address of 40 hex digits")
 }
+
+// TestUnknownKey: where it is not known which key the node signs with, a key that happens to lie at the default place counts for nothing.
+func TestUnknownKey(t *testing.T) {
+	g := newGuard(t, t.TempDir())
+	at17 := State{17, 0, 3}
+	must(t, os.WriteFile(g.StateFile, signed(at17), 0o600))
+	g.Unknown = errors.New("config.toml can't be read")
+	if err := g.Check(); err != nil {
+		t.Errorf("Check without a mark: %v, want a start: nothing is known to be signed", err)
+	}
+	if _, err := g.Record(); !errors.Is(err, g.Unknown) {
+		t.Errorf("Record = %v, want the reason why nothing can be recorded", err)
+	}
+	if err := g.Marks.Raise(alice, at17); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Check(); !errors.Is(err, g.Unknown) {
+		t.Errorf("Check with a mark = %v, want a refusal with the reason", err)
+	}
+	if _, _, err := g.RaiseFile(); !errors.Is(err, g.Unknown) {
+		t.Errorf("RaiseFile = %v, want the reason", err)
+	}
+	if _, err := g.Keep(filepath.Join(t.TempDir(), "none")); !errors.Is(err, g.Unknown) {
+		t.Errorf("Keep = %v, want the reason", err)
+	}
+	g.Remote = true
+	if err := g.Check(); err != nil {
+		t.Errorf("Check with a remote signer: %v", err)
+	}
+}

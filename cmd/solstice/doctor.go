@@ -89,7 +89,7 @@ func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []sol
 	h := c.look()
 	subject := readiness.Subject{
 		Home: h.Home, Settings: h.Settings, Snapshots: h.Snapshots, Signs: h.Signs, Link: status.Binary.Dir, Plan: plan, Grace: c.Grace,
-		Pace: outlook.Pace, NoBackup: c.SkipBackup, Temp: temp, Probes: &upgrade.Probes{Dir: temp}, Trusted: c.trusted(h.Home), Sidecars: c.list,
+		Pace: outlook.Pace, NoBackup: c.SkipBackup, Temp: temp, Probes: &upgrade.Probes{Dir: temp, HelpFile: h.HelpFile()}, Trusted: c.trusted(h.Home), Sidecars: c.list,
 	}
 	if status.Node != nil {
 		subject.PID = status.Node.PID

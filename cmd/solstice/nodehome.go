@@ -76,12 +76,14 @@ func (c *Config) startHome(args []string) (solstice.Home, error) {
 		why = fmt.Errorf("%s is a script, which may name another home than the binary's default", h.Binary(h.DirInUse()))
 	}
 	h.Node, h.NodeFrom = node.FindHome(h, line, h.Root(), os.Getenv)
-	used := h.Dir
-	if last, _ := lastStart(h); last.Node != "" && looksLikeHome(last.Node) {
-		used = last.Node
+	used, last := h.Dir, solstice.Started{}
+	if start, _ := lastStart(h); start.Node != "" && looksLikeHome(start.Node) {
+		used, last = start.Node, start
 	}
 	hint := nameHome(args, used)
 	switch {
+	case h.Node == "" && last.NodeFrom == node.FromDefault: // the binary can't be asked just now
+		h.Node, h.NodeFrom = last.Node, last.NodeFrom
 	case h.Node == "" && looksLikeHome(h.Dir):
 		h.Node, h.NodeFrom = h.Dir, fromDaemonHome
 	case h.Node == "":

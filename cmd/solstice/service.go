@@ -99,9 +99,10 @@ func (c *Config) service(args []string, login string) (*service, error) {
 		s.program = append(s.program, "--cosmovisor-config", file)
 	}
 	if len(args) == 0 {
-		if s.args = lastArgs(c.home(nil)); s.args == nil {
-			s.args = []string{"start", "--home", c.Home}
-			s.notes = append(s.notes, "the node was not started by solstice yet, so its arguments are start --home "+c.Home+"; others come after --")
+		home := c.home(nil)
+		if s.args = lastArgs(home); s.args == nil {
+			s.args = []string{"start", "--home", home.Node}
+			s.notes = append(s.notes, "the node was not started by solstice yet, so its arguments are start --home "+home.Node+"; others come after --")
 		}
 		if text := strings.Join(s.args, " "); strings.Contains(text, "xxxxx") { // which artifact.Redact puts in its place
 			return nil, &solstice.RefusedError{
