@@ -14,6 +14,7 @@ import (
 
 	"solstice"
 	"solstice/node"
+	"solstice/unit"
 )
 
 func TestCompare(t *testing.T) {
@@ -96,50 +97,39 @@ func TestJudgeUnit(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "node.service"), []byte(tt.unit), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			unit, err := readUnit("node.service", []string{t.TempDir(), dir})
+			service, err := unit.Units{Folders: []string{dir}, Root: dir}.Load("node")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f := judgeUnit("node.service", unit, time.Minute); f.verdict != tt.want || !strings.Contains(f.evidence, tt.says) {
+			if f := judgeUnit(service, time.Minute); f.verdict != tt.want || !strings.Contains(f.evidence, tt.says) {
 				t.Errorf("%+v, want %s, %q", f, tt.want, tt.says)
 			}
 		})
 	}
 }
 
-// TestUnitFiles: a template's file serves its instances, and a drop-in comes after it.
-func TestUnitFiles(t *testing.T) {
-	dir := t.TempDir()
-	for name, content := range map[string]string{"node@.service": "[Service]\nRestart=always\nTimeoutStopSec=9\n", "node@a.service.d/x.conf": "[Service]\nTimeoutStopSec=99\n"} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+func TestUnitName(t *testing.T) {
+	for _, tt := range []struct {
+		cgroup, want string
+		ofUser       bool
+	}{
+		{"0::/system.slice/gaiad.service\n", "gaiad.service", false},
+		{"0::/system.slice/system-node.slice/node@a.service/x\n", "node@a.service", false},
+		{"0::/user.slice/user-0.slice/user@0.service/app.slice/gaiad.service\n", "gaiad.service", true},
+		{"0::/user.slice/user-0.slice/session-1.scope\n", "", false},
+		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n", "", true},
+		{"12:pids:/system.slice/a.service\n1:name=systemd:/system.slice/b.slice", "a.service", false},
+	} {
+		if got, ofUser := unitName(tt.cgroup); got != tt.want || ofUser != tt.ofUser {
+			t.Errorf("%q: %q, %v, want %q, %v", tt.cgroup, got, ofUser, tt.want, tt.ofUser)
 		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	unit, err := readUnit("node@a.service", []string{dir})
-	if err != nil || unit["Restart"] != "always" || unit["TimeoutStopSec"] != "99" {
-		t.Errorf("%v, %v", unit, err)
-	}
-	if _, err := readUnit("other.service", []string{dir}); err == nil {
-		t.Error("a unit without a file is read")
 	}
 }
 
-func TestUnitName(t *testing.T) {
-	for cgroup, want := range map[string]string{
-		"0::/system.slice/gaiad.service\n":                                      "gaiad.service",
-		"0::/system.slice/system-node.slice/node@a.service/x\n":                 "node@a.service",
-		"0::/user.slice/user-0.slice/user@0.service/app.slice/gaiad.service\n":  "gaiad.service",
-		"0::/user.slice/user-0.slice/session-1.scope\n":                         "",
-		"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n":  "",
-		"12:pids:/system.slice/a.service\n1:name=systemd:/system.slice/b.slice": "a.service",
-	} {
-		if got := unitName(cgroup); got != want {
-			t.Errorf("%q: %q, want %q", cgroup, got, want)
-		}
+// TestUnitOfNoNode: where no node runs, the unit that will start it is not known, and nothing is called right.
+func TestUnitOfNoNode(t *testing.T) {
+	if f := unitRight(t.Context(), Subject{}); f.verdict != solstice.Unknown || f.do == "" {
+		t.Errorf("%+v, want unknown", f)
 	}
 }
 
@@ -219,30 +209,5 @@ func FuzzParseVersion(f *testing.F) {
 	f.Fuzz(func(t *testing.T, output string) {
 		v, err := parseVersion(output)
 		_ = fmt.Sprint(v, err)
-	})
-}
-
-func FuzzSpan(f *testing.F) {
-	f.Add("5min 20s")
-	f.Fuzz(func(t *testing.T, text string) {
-		_ = judgeUnit("x", map[string]string{"TimeoutStopSec": text}, time.Minute)
-	})
-}
-
-// FuzzReadUnit: whatever lies in a unit file, it is judged.
-func FuzzReadUnit(f *testing.F) {
-	f.Add([]byte("[Service]\nRestart = on-failure\n# x\nTimeoutStopSec=5min\n"))
-	path := filepath.Join(f.TempDir(), "noded.service")
-	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		unit := map[string]string{}
-		if readUnitFile(path, unit) != nil {
-			return
-		}
-		if found := judgeUnit("noded", unit, time.Minute); found.verdict != solstice.OK && found.verdict != solstice.Warning {
-			t.Errorf("%+v", found)
-		}
 	})
 }

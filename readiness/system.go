@@ -1,12 +1,9 @@
 package readiness
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"solstice/unit"
 )
 
 var systemChecks = []check{{"memory", memoryThere}, {"open files", filesAllowed}, {"service", unitRight}}
@@ -92,110 +91,53 @@ func filesAllowed(_ context.Context, s Subject) finding {
 
 // unitRight looks at the systemd unit that the node runs under: its files, no manager is asked.
 func unitRight(_ context.Context, s Subject) finding {
-	pid := s.PID
-	if pid == 0 {
-		pid = os.Getpid()
+	if s.PID == 0 {
+		return unknown("run this while the node runs", "no node runs, so the unit that starts it is not known")
 	}
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", s.PID))
 	if err != nil {
-		return unknown("look at the unit by hand", "what it is started by is not known: %v", err)
+		return unknown("run this as the user that the node runs as", "the unit that the node runs under is not known: %v", err)
 	}
-	name := unitName(string(content))
-	if name == "" || s.PID == 0 {
-		return ok("the node does not run under a systemd service now")
+	name, ofUser := unitName(string(content))
+	switch {
+	case name == "":
+		return ok("the node does not run under a systemd service")
+	case ofUser:
+		return unknown("look at it by hand: systemctl --user cat "+name, "%s belongs to a user's own systemd, whose units are not read", name)
 	}
-	unit, err := readUnit(name, []string{"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"})
+	service, err := unit.Units{Folders: unit.SearchPath}.Load(name)
 	if err != nil {
-		return unknown("look at the unit by hand", "%s: %v", name, err)
+		return unknown("look at it by hand: systemctl cat "+name, "%s cannot be read: %v", name, err)
 	}
-	return judgeUnit(name, unit, s.Grace)
+	return judgeUnit(service, s.Grace)
 }
 
 var serviceName = regexp.MustCompile(`/([^/\s]+\.service)`)
 
-// unitName is the service in a /proc/PID/cgroup, or empty. That of the user's own manager is none.
-func unitName(cgroup string) string {
+// unitName is the service in a /proc/PID/cgroup, or empty, and whether it is one of a user's own systemd. That systemd itself, a
+// service user@UID of the machine's, is none.
+func unitName(cgroup string) (name string, ofUser bool) {
 	found := serviceName.FindAllStringSubmatch(cgroup, -1)
 	for _, one := range slices.Backward(found) {
-		if !strings.HasPrefix(one[1], "user@") {
-			return one[1]
+		switch {
+		case strings.HasPrefix(one[1], "user@"):
+			ofUser = true
+		case name == "":
+			name = one[1]
 		}
 	}
-	return ""
+	return name, ofUser
 }
 
-// readUnit reads the settings of a service from its file and its drop-ins: the last one of a name counts (systemd.unit(5)).
-func readUnit(name string, folders []string) (map[string]string, error) {
-	names := []string{name}
-	if at := strings.IndexByte(name, '@'); at > 0 {
-		names = append(names, name[:at+1]+".service")
-	}
-	unit := map[string]string{}
-	found := false
-	for _, one := range names {
-		for _, folder := range folders {
-			if !found && readUnitFile(filepath.Join(folder, one), unit) == nil {
-				found = true
-			}
-		}
-	}
-	if !found {
-		return nil, errors.New("its file is not found")
-	}
-	for _, one := range names {
-		for _, folder := range slices.Backward(folders) {
-			dropIns, _ := filepath.Glob(filepath.Join(folder, one+".d", "*.conf"))
-			for _, path := range dropIns {
-				_ = readUnitFile(path, unit)
-			}
-		}
-	}
-	return unit, nil
-}
-
-func readUnitFile(path string, unit map[string]string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	scanner := bufio.NewScanner(file)
-	for lines := 0; scanner.Scan() && lines < 10_000; lines++ {
-		if key, value, ok := strings.Cut(strings.TrimSpace(scanner.Text()), "="); ok && !strings.HasPrefix(key, "#") && !strings.HasPrefix(key, ";") {
-			unit[strings.TrimSpace(key)] = strings.TrimSpace(value)
-		}
-	}
-	return scanner.Err()
-}
-
-// systemdStop is how long systemd waits by default for a service to stop (systemd-system.conf(5)).
-const systemdStop = 90 * time.Second
-
-func judgeUnit(name string, unit map[string]string, grace time.Duration) finding {
-	stop := systemdStop
-	for _, key := range []string{"TimeoutSec", "TimeoutStopSec"} {
-		if value, ok := unit[key]; ok {
-			stop = span(value)
-		}
-	}
-	switch restart := unit["Restart"]; {
+func judgeUnit(s *unit.Service, grace time.Duration) finding {
+	switch stop, err := s.StopTimeout(); {
+	case err != nil:
+		return unknown("look at the unit by hand: systemctl show "+s.Name, "how long %s may take to stop is not known: %v", s.Name, err)
 	case stop > 0 && stop < grace:
-		return warning("set TimeoutStopSec to more than DAEMON_SHUTDOWN_GRACE, or lower that", "%s kills the node %v after it was told to stop, and the grace is %v", name, stop, grace)
-	case restart == "" || restart == "no":
-		return warning("set Restart=on-failure or always", "%s does not start the node again: Restart= is not set", name)
+		return warning("set TimeoutStopSec to more than DAEMON_SHUTDOWN_GRACE, or lower that",
+			"%s kills the node %v after it was told to stop, and the grace is %v", s.Name, stop, grace)
+	case s.Restart == "" || s.Restart == "no":
+		return warning("set Restart=on-failure or always", "%s does not start the node again: Restart= is not set", s.Name)
 	}
-	return ok("%s gives the node time to stop, and starts it again", name)
-}
-
-// span reads a time span of systemd (systemd.time(7)), as far as units use it. 0 and infinity are no limit, which is 0 here.
-func span(text string) time.Duration {
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		return time.Duration(seconds * float64(time.Second))
-	}
-	units := strings.NewReplacer("minutes", "m", "minute", "m", "min", "m", "hours", "h", "hour", "h", "hr", "h", "seconds", "s", "second", "s", "sec", "s", " ", "")
-	d, err := time.ParseDuration(units.Replace(text))
-	if err != nil {
-		return 0
-	}
-	return d
+	return ok("%s gives the node time to stop, and starts it again", s.Name)
 }

@@ -2,34 +2,101 @@ package unit
 
 import (
 	"fmt"
-	"strconv"
+	"path/filepath"
 	"strings"
 )
 
-// Command is one command line of a unit.
+// Command is one command of a unit.
 type Command struct {
 	Line  string // as it is written
-	words []word
+	File  string // that sets it
+	Flags string // the characters before the program, systemd.service(5): none of its name
+
+	words []word // of this command: a line may have several
 }
 
-// word is one word of a line, and where it stands there.
-type word struct {
-	text     string // without quotes and escapes
-	from, to int
-}
+// flags may be before a program.
+const flags = "@-:+!|"
 
-// prefixes may stand before a program, systemd.service(5).
-const prefixes = "@-:+!|"
-
-func parseCommand(line string) (Command, error) {
-	words, err := split(line)
-	if err == nil && len(words) > 0 {
-		w := &words[0]
-		program := strings.TrimLeft(line[w.from:w.to], prefixes)
-		w.from = w.to - len(program)
-		w.text = strings.TrimLeft(w.text, prefixes)
+// addCommands applies ExecStart=.
+func (s *Service) addCommands(value located) {
+	if value.text == "" {
+		s.Commands = nil
+		return
 	}
-	return Command{line, words}, err
+	words, err := splitCommand(value.text)
+	if err != nil {
+		s.Faults = append(s.Faults, fmt.Errorf("%s: ExecStart=: %w", value.file, err))
+	}
+	command := Command{Line: value.text, File: value.file}
+	add := func() {
+		if len(command.words) > 0 {
+			s.Commands = append(s.Commands, command)
+		}
+		command.words, command.Flags = nil, ""
+	}
+	for _, w := range words {
+		if value.text[w.from:w.to] == ";" {
+			add()
+			continue
+		}
+		if len(command.words) == 0 {
+			program := strings.TrimLeft(w.text, flags)
+			command.Flags, w.text = w.text[:len(w.text)-len(program)], program
+			if err := s.checkProgram(program); err != nil {
+				s.Faults = append(s.Faults, fmt.Errorf("%s: ExecStart=: %w", value.file, err))
+			}
+		}
+		command.words = append(command.words, w)
+	}
+	add()
+}
+
+// checkProgram checks what systemd refuses as a program.
+func (s *Service) checkProgram(text string) error {
+	path, err := s.specify(text)
+	switch {
+	case err != nil:
+		return err
+	case path == "", strings.HasSuffix(path, "/"), !filepath.IsAbs(path) && strings.Contains(path, "/"):
+		return fmt.Errorf("systemd does not take %q for a program: neither an absolute path nor a name", path)
+	}
+	return checkProgram(path)
+}
+
+// checkProgram checks a path for the characters that systemd refuses in the path of a program, however they are quoted.
+func checkProgram(path string) error {
+	for i := range len(path) {
+		if c := path[i]; c < ' ' || c == 0x7f || strings.IndexByte(`"'\`, c) >= 0 {
+			return fmt.Errorf("systemd refuses the program %q: its path has a quote, a backslash or a control character in it", path)
+		}
+	}
+	return nil
+}
+
+// splitCommand splits a command line. \; is a word, and a ; of its own begins another command.
+func splitCommand(line string) (words []word, err error) {
+	for i := 0; ; {
+		for i < len(line) && strings.IndexByte(blanks, line[i]) >= 0 {
+			i++
+		}
+		if i == len(line) {
+			return words, nil
+		}
+		if rest, ok := strings.CutPrefix(line[i:], `\;`); ok && (rest == "" || strings.IndexByte(blanks, rest[0]) >= 0) {
+			words = append(words, word{";", i, i + 2})
+			i += 2
+			continue
+		}
+		w, err := firstWord(line, i, rules{})
+		if err != nil {
+			if w, err = firstWord(line, i, rules{relaxed: true}); err != nil {
+				return words, err
+			}
+		}
+		words = append(words, w)
+		i = w.to
+	}
 }
 
 // Words are the words of the command, the program first, as they stand in the unit: with % and $.
@@ -40,51 +107,73 @@ func (c Command) Words() (texts []string) {
 	return texts
 }
 
-// Replace returns the line with another program in the place of a word. Everything else stays as it is written.
-func (c Command) Replace(word int, program string) string {
-	w := c.words[word]
-	return c.Line[:w.from] + Quote(program) + c.Line[w.to:]
-}
-
-// Prefixes is what stands before the program and is none of its name.
-func (c Command) Prefixes() string {
-	if len(c.words) == 0 {
-		return ""
+// Replace returns the line with other words in the place of one. All else stays as it is written.
+func (c Command) Replace(at int, words ...string) string {
+	var quoted []string
+	for i, text := range words {
+		quoted = append(quoted, quoteWord(text, !(at == 0 && i == 0) && !c.literal()))
 	}
-	return c.Line[:c.words[0].from]
+	return c.put(at, strings.Join(quoted, " "))
 }
 
-// Before is what stands before a word: the prefixes, but for the dash that lets a failure pass for a success, and the words of what it is
-// started through, such as env.
-func (c Command) Before(word int) string {
-	return strings.ReplaceAll(c.Prefixes(), "-", "") + c.Line[c.words[0].from:c.words[word].from]
-}
+// Rewrite returns the line with a word written anew: a text in which % and $ mean what they mean in the unit.
+func (c Command) Rewrite(at int, text string) string { return c.put(at, quoteSource(text)) }
 
-// Quote writes a word so that systemd reads it as it is.
-func Quote(text string) string {
-	text = strings.NewReplacer("%", "%%", "$", "$$").Replace(text)
-	if strings.ContainsAny(text, " \t\"'\\;") {
-		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+func (c Command) put(at int, text string) string {
+	w := c.words[at]
+	if at == 0 {
+		text = c.Flags + text
 	}
-	return text
+	return c.Line[:w.from] + text + c.Line[w.to:]
 }
 
-// Expand returns the words as the program gets them: with the specifiers and the service's variables put in.
-func (s *Service) Expand(words []string) (args []string, err error) {
-	for _, text := range words {
-		if text, err = s.specify(text); err != nil {
-			return nil, err
+// literal says whether a dollar sign is itself in the arguments: after a colon.
+func (c Command) literal() bool { return strings.Contains(c.Flags, ":") }
+
+// Before is what stands before a word: the flags, but for the dash that lets a failure pass for a success, and the words of what
+// it is started through, such as env.
+func (c Command) Before(at int) string {
+	before := strings.ReplaceAll(c.Flags, "-", "")
+	if at == 0 {
+		return before
+	}
+	first := c.words[0]
+	return before + quoteSource(first.text) + c.Line[first.to:c.words[at].from]
+}
+
+// Expand returns the words of a command as the program gets them: with specifiers and variables put in.
+func (s *Service) Expand(c Command, e *Environment) (args []string, err error) {
+	for i, w := range c.words {
+		text, err := s.specify(w.text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: ExecStart=: %w", c.File, err)
 		}
-		if name, ok := strings.CutPrefix(text, "$"); ok && isName(name) {
-			args = append(args, strings.Fields(s.Env[name])...) // a variable that is a word of its own is split
-			continue
+		switch name, bare := strings.CutPrefix(text, "$"); {
+		case i == 0 || c.literal(): // the program's own path has no variables
+			args = append(args, text)
+		case bare && !strings.HasPrefix(name, "{") && !strings.HasPrefix(name, "$"):
+			// A variable that is a word of its own is split, and one that is not set is no word. Whatever follows the dollar
+			// sign is the name, also in $HOME/.gaia.
+			value, _, err := e.Get(name)
+			if err != nil {
+				return nil, fmt.Errorf("%s: ExecStart=: %w", c.File, err)
+			}
+			words, _ := split(value, rules{keepEscapes: true, open: true})
+			for _, w := range words {
+				args = append(args, w.text)
+			}
+		default:
+			if text, err = e.expand(text); err != nil {
+				return nil, fmt.Errorf("%s: ExecStart=: %w", c.File, err)
+			}
+			args = append(args, text)
 		}
-		args = append(args, s.expandWithin(text))
 	}
 	return args, nil
 }
 
-func (s *Service) expandWithin(text string) string {
+// expand puts in the variables that are written ${NAME}. $$ is a dollar sign, and one before anything else is itself.
+func (e *Environment) expand(text string) (string, error) {
 	var out strings.Builder
 	for text != "" {
 		before, rest, found := strings.Cut(text, "$")
@@ -97,78 +186,20 @@ func (s *Service) expandWithin(text string) string {
 		case strings.HasPrefix(rest, "$"):
 			out.WriteByte('$')
 			text = rest[1:]
-		case strings.HasPrefix(rest, "{") && closed && isName(name):
-			out.WriteString(s.Env[name])
+		case strings.HasPrefix(rest, "{") && !closed && !strings.Contains(name, ":"):
+			out.WriteString("$" + rest)
+			text = ""
+		case strings.HasPrefix(rest, "{") && !strings.Contains(name, ":"):
+			value, _, err := e.Get(name)
+			if err != nil {
+				return "", err
+			}
+			out.WriteString(value)
 			text = after
 		default:
 			out.WriteByte('$')
 			text = rest
 		}
 	}
-	return out.String()
-}
-
-func isName(text string) bool {
-	return text != "" && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
-}
-
-// split splits a line as systemd does: at blanks that are not quoted or escaped.
-func split(line string) (words []word, err error) {
-	var text strings.Builder
-	from, quote := -1, byte(0)
-	end := func(to int) {
-		if from >= 0 {
-			words = append(words, word{text.String(), from, to})
-			text.Reset()
-			from = -1
-		}
-	}
-	for i := 0; i < len(line); i++ {
-		c := line[i]
-		if quote == 0 && (c == ' ' || c == '\t') {
-			end(i)
-			continue
-		}
-		if from < 0 {
-			from = i
-		}
-		switch {
-		case c == '\\' && i+1 < len(line):
-			value, length := unescape(line[i:])
-			text.WriteString(value)
-			i += length - 1
-		case quote == 0 && (c == '"' || c == '\''):
-			quote = c
-		case quote != 0 && c == quote:
-			quote = 0
-		default:
-			text.WriteByte(c)
-		}
-	}
-	end(len(line))
-	if quote != 0 {
-		return words, fmt.Errorf("a quote is not closed: %s", line)
-	}
-	return words, nil
-}
-
-// unescape reads the escape that a text begins with. One that systemd does not know stays as it is.
-func unescape(text string) (value string, length int) {
-	switch c := text[1]; c {
-	case 'n':
-		return "\n", 2
-	case 't':
-		return "\t", 2
-	case 's':
-		return " ", 2
-	case '\\', '"', '\'':
-		return string(c), 2
-	case 'x':
-		if len(text) >= 4 {
-			if n, err := strconv.ParseUint(text[2:4], 16, 8); err == nil {
-				return string([]byte{byte(n)}), 4
-			}
-		}
-	}
-	return text[:2], 2
+	return out.String(), nil
 }

@@ -1,7 +1,9 @@
-// Package unit reads a service of systemd as it stands on disk: the unit file and its drop-ins, in systemd's order.
+// Package unit reads a service of systemd as it is on disk, by systemd's own rules: which file is the unit, which drop-ins
+// apply, in which order, and what its command and environment are.
 //
-// It knows of the syntax (systemd.unit(5), systemd.exec(5), systemd.service(5)) what a command and its environment need. It asks no
-// systemd and writes nothing. What it does not know is an error, never a guess.
+// It asks no systemd and writes nothing. A value that only a running systemd knows is unknown: it is an error where it is
+// needed, with the setting and the file in it, and never a guess. The rules are those of systemd.unit(5), systemd.exec(5),
+// systemd.service(5) and systemd.syntax(7); the tests compare with systemd-analyze where that is installed.
 package unit
 
 import (
@@ -9,260 +11,218 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
-// SearchPath is where systemd looks for the system's units. What stands in an earlier folder counts.
-var SearchPath = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/lib/systemd/system"}
-
-// Service is one service, with its drop-ins applied.
-type Service struct {
-	Name     string // such as gaiad.service
-	Path     string // of the unit file
-	DropIns  []string
-	Commands []Command         // ExecStart
-	Reloads  []string          // ExecReload, as it is written
-	Env      map[string]string // Environment= and EnvironmentFile=, with %, but not what systemd adds
-	User     string            // empty: root
-
-	files []string // EnvironmentFile
+// SearchPath is where systemd looks for the units of the machine, the folder that wins first.
+var SearchPath = []string{
+	"/etc/systemd/system.control",
+	"/run/systemd/system.control",
+	"/run/systemd/transient",
+	"/run/systemd/generator.early",
+	"/etc/systemd/system",
+	"/etc/systemd/system.attached",
+	"/run/systemd/system",
+	"/run/systemd/system.attached",
+	"/run/systemd/generator",
+	"/usr/local/lib/systemd/system",
+	"/usr/lib/systemd/system",
+	"/lib/systemd/system",
+	"/run/systemd/generator.late",
 }
 
-// List returns the names of the services in the folders, each once.
-func List(path []string) []string {
+// AdminFolder is where whoever administers the machine keeps units and drop-ins.
+const AdminFolder = "/etc/systemd/system"
+
+// ErrMasked is the error for a unit that its administrator has masked: systemd does not start it.
+var ErrMasked = errors.New("the unit is masked")
+
+// Units are the units of a machine.
+type Units struct {
+	Folders []string               // the first one wins; SearchPath on a real machine
+	Leave   func(path string) bool // drop-ins to read past; nil: none
+	Add     map[string]string      // drop-ins that are not written yet, by path
+	Root    string                 // in front of /etc and /proc for what specifiers stand for; empty on a real machine
+}
+
+// Service is one service with its drop-ins applied.
+type Service struct {
+	Name             string   // such as gaiad.service; for an alias the name that it stands for
+	Aliases          []string // its other names
+	Path             string   // of the unit file
+	DropIns          []string // in the order in which they are read
+	Commands         []Command
+	Reloads          []string // ExecReload, as written
+	User, Group      string   // empty: root
+	DynamicUser      bool
+	WorkingDirectory string // empty: /; ~: the home of the user
+	RootDirectory    string // or RootImage: what the paths of the command start at; empty: the machine's own
+	Restart          string // empty: no
+	Faults           []error
+
+	root        string
+	stop        time.Duration
+	stopSet     bool
+	manager     manager
+	assigned    []assignment
+	files       []located
+	pass, unset []located
+	searchPath  []located
+	directories map[string][]located // StateDirectory= and the like, by their key
+}
+
+// located is a value and the file that sets it.
+type located struct{ text, file string }
+
+// List returns the names of the services of the folders. Templates and aliases are not services of their own.
+func (u Units) List() ([]string, error) {
+	index, err := u.index()
+	if err != nil {
+		return nil, err
+	}
 	names := map[string]bool{}
-	for _, dir := range path {
-		entries, _ := os.ReadDir(dir) // most of them are not there
-		for _, e := range entries {
-			if !strings.HasSuffix(e.Name(), ".service") || strings.Contains(e.Name(), "@.") {
-				continue
-			}
-			// An alias is a symlink to a unit of another name.
-			if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && strings.HasSuffix(target, ".service") && filepath.Base(target) != e.Name() {
-				continue
-			}
-			names[e.Name()] = true
+	for name := range index {
+		if kindOf(name) == kindTemplate {
+			continue
+		}
+		if path := index.fragment(name); path != "" {
+			names[canonical(path, name)] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(names))
+	return slices.Sorted(maps.Keys(names)), nil
 }
 
-// Load reads the service of a name, without the drop-ins that leave is true for. The error is fs.ErrNotExist if no folder has it.
-func Load(name string, path []string, leave func(path string) bool) (*Service, error) {
+// Load reads a service. The error is fs.ErrNotExist if no folder has it, and ErrMasked if it is masked. What systemd refuses
+// in it, or what cannot be told here, is in Faults.
+func (u Units) Load(name string) (*Service, error) {
 	if !strings.HasSuffix(name, ".service") {
 		name += ".service"
 	}
-	s := &Service{Name: name, Env: map[string]string{}}
-	candidates := []string{name}
-	if prefix, _, ok := strings.Cut(name, "@"); ok {
-		candidates = append(candidates, prefix+"@.service")
+	if !validName(name) || kindOf(name) == kindTemplate {
+		return nil, fmt.Errorf("%q is not the name of a service", name)
 	}
-	for _, candidate := range candidates {
-		for _, dir := range path {
-			file := filepath.Join(dir, candidate)
-			if _, err := os.Stat(file); err == nil && s.Path == "" {
-				s.Path = file
-			}
-		}
-	}
-	if s.Path == "" {
-		return nil, fmt.Errorf("no unit %s in %s: %w", name, strings.Join(path, ", "), fs.ErrNotExist)
-	}
-	// Of drop-ins of one name the first counts, and all are read in the order of their names, wherever they lie.
-	byName := map[string]string{}
-	for _, candidate := range append(candidates, "service") {
-		for _, dir := range path {
-			found, _ := filepath.Glob(filepath.Join(dir, candidate+".d", "*.conf"))
-			for _, file := range found {
-				if byName[filepath.Base(file)] == "" && (leave == nil || !leave(file)) {
-					byName[filepath.Base(file)] = file
-				}
-			}
-		}
-	}
-	for _, base := range slices.Sorted(maps.Keys(byName)) {
-		s.DropIns = append(s.DropIns, byName[base])
-	}
-	for _, file := range append([]string{s.Path}, s.DropIns...) {
-		if err := s.read(file); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	return s, s.readEnvironmentFiles()
-}
-
-// SetsCommand says whether a file has an ExecStart.
-func SetsCommand(file string) bool {
-	s := &Service{Name: filepath.Base(file), Env: map[string]string{}}
-	err := s.read(file)
-	return err != nil || len(s.Commands) > 0
-}
-
-// read applies the section Service of a file.
-func (s *Service) read(file string) error {
-	content, err := os.ReadFile(file)
+	index, err := u.index()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	s := &Service{Path: index.fragment(name), root: u.Root, directories: map[string][]located{}}
+	if s.Path == "" {
+		return nil, fmt.Errorf("no unit %s in %s: %w", name, strings.Join(u.Folders, ", "), fs.ErrNotExist)
+	}
+	s.Name = canonical(s.Path, name)
+	s.Aliases = index.aliases(s.Name, s.Path)
+	content, masked, err := readUnitFile(s.Path)
+	switch {
+	case err != nil:
+		return nil, err
+	case masked:
+		return nil, fmt.Errorf("%s: %w", s.Path, ErrMasked)
+	}
+	if s.DropIns, err = u.dropIns(s.Name, s.Aliases); err != nil {
+		return nil, err
+	}
+	if err := s.apply(s.Path, content); err != nil {
+		return nil, err
+	}
+	for _, path := range s.DropIns {
+		content, added := u.Add[path]
+		if !added {
+			if content, _, err = readUnitFile(path); errors.Is(err, fs.ErrNotExist) {
+				continue // a symlink that leads nowhere hides others of its name
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if err := s.apply(path, content); err != nil {
+			return nil, err
+		}
+	}
+	s.manager = readManager(u.Root)
+	return s, nil
+}
+
+// StopTimeout is how long systemd waits for the service to stop before it kills it. 0 is no limit.
+func (s *Service) StopTimeout() (time.Duration, error) {
+	if s.stopSet {
+		return s.stop, nil
+	}
+	return s.manager.stop, s.manager.fault
+}
+
+// apply applies the section [Service] of a file.
+func (s *Service) apply(path, content string) error {
 	section := ""
-	for _, line := range lines(string(content)) {
+	for _, line := range joinLines(content) {
 		if strings.HasPrefix(line, "[") {
+			if !strings.HasSuffix(line, "]") {
+				return fmt.Errorf("%s: %q is not a section", path, line)
+			}
 			section = line
 			continue
 		}
 		key, value, ok := strings.Cut(line, "=")
-		if !ok || section != "[Service]" {
-			continue
-		}
-		if err := s.set(strings.TrimSpace(key), strings.TrimSpace(value)); err != nil {
-			return err
+		if section == "[Service]" && ok && key != "" {
+			s.set(strings.TrimRight(key, blanks), located{strings.TrimLeft(value, blanks), path})
 		}
 	}
 	return nil
 }
 
-// lines are the lines of a file without comments, those that end with a backslash joined to the next.
-func lines(content string) (joined []string) {
-	line, open := "", false
-	for text := range strings.Lines(content) {
-		text = strings.TrimSpace(text)
-		if strings.HasPrefix(text, "#") || strings.HasPrefix(text, ";") {
-			continue
-		}
-		part, more := strings.CutSuffix(text, `\`)
-		if open {
-			line += " " + part
-		} else {
-			line = part
-		}
-		if open = more; !open && line != "" {
-			joined = append(joined, line)
-		}
-	}
-	if open {
-		joined = append(joined, line)
-	}
-	return joined
-}
-
-func (s *Service) set(key, value string) (err error) {
+// set applies one setting.
+func (s *Service) set(key string, value located) {
 	switch key {
 	case "ExecStart":
-		if value == "" {
-			s.Commands = nil
-			return nil
-		}
-		command, err := parseCommand(value)
-		s.Commands = append(s.Commands, command)
-		return err
+		s.addCommands(value)
 	case "ExecReload":
-		if value == "" {
-			s.Reloads = nil
-			return nil
-		}
-		s.Reloads = append(s.Reloads, value)
+		s.Reloads = appendOrReset(s.Reloads, value.text, value.text)
 	case "Environment":
-		if value == "" {
-			clear(s.Env)
-			return nil
-		}
-		words, err := split(value)
-		for _, w := range words {
-			name, value, ok := strings.Cut(w.text, "=")
-			if !ok {
-				continue // systemd leaves it out too
-			}
-			if s.Env[name], err = s.specify(value); err != nil {
-				return err
-			}
-		}
-		return err
+		s.assign(value)
 	case "EnvironmentFile":
-		if value == "" {
-			s.files = nil
-			return nil
-		}
-		value, err = s.specify(value)
-		s.files = append(s.files, value)
+		s.files = appendOrReset(s.files, value, value.text)
+	case "PassEnvironment":
+		s.pass = appendOrReset(s.pass, value, value.text)
+	case "UnsetEnvironment":
+		s.unset = appendOrReset(s.unset, value, value.text)
+	case "ExecSearchPath":
+		s.searchPath = appendOrReset(s.searchPath, value, value.text)
+	case "RuntimeDirectory", "StateDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory":
+		s.directories[key] = appendOrReset(s.directories[key], value, value.text)
 	case "User":
-		s.User, err = s.specify(value)
+		s.User = s.single(key, value)
+	case "Group":
+		s.Group = s.single(key, value)
+	case "WorkingDirectory":
+		s.WorkingDirectory = s.single(key, located{strings.TrimPrefix(value.text, "-"), value.file})
+	case "RootDirectory", "RootImage":
+		s.RootDirectory = s.single(key, value)
+	case "DynamicUser":
+		s.DynamicUser = slices.Contains([]string{"1", "yes", "y", "true", "t", "on"}, strings.ToLower(value.text))
+	case "Restart":
+		if slices.Contains([]string{"no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"}, value.text) {
+			s.Restart = value.text // systemd ignores others
+		}
+	case "TimeoutSec", "TimeoutStopSec":
+		if d, ok := parseSpan(value.text); ok {
+			s.stop, s.stopSet = d, true
+		}
 	}
-	return err
 }
 
-// specify replaces the specifiers of systemd, as far as they don't depend on the running machine. %h and %u are those of the
-// manager, not of User=.
-func (s *Service) specify(text string) (string, error) {
-	if !strings.Contains(text, "%") {
-		return text, nil
-	}
-	full := strings.TrimSuffix(s.Name, ".service")
-	prefix, instance, _ := strings.Cut(full, "@")
-	values := map[byte]string{
-		'%': "%", 'n': s.Name, 'N': full, 'p': prefix, 'i': instance, 'I': strings.ReplaceAll(instance, "-", "/"),
-		'h': "/root", 'u': "root", 'U': "0", 't': "/run", 'S': "/var/lib", 'E': "/etc",
-	}
-	var out strings.Builder
-	for i := 0; i < len(text); i++ {
-		if text[i] != '%' {
-			out.WriteByte(text[i])
-			continue
-		}
-		i++
-		if i == len(text) {
-			return "", fmt.Errorf("%q ends in the middle of a specifier", text)
-		}
-		value, ok := values[text[i]]
-		if !ok {
-			return "", fmt.Errorf("the specifier %%%c in %q is not known here", text[i], text)
-		}
-		out.WriteString(value)
-	}
-	return out.String(), nil
-}
-
-// readEnvironmentFiles applies the EnvironmentFile lines, which win over the others. A file with a dash before its name may be missing.
-func (s *Service) readEnvironmentFiles() error {
-	for _, pattern := range s.files {
-		pattern, optional := strings.CutPrefix(pattern, "-")
-		found, err := filepath.Glob(pattern)
-		if err == nil && len(found) == 0 && !optional {
-			err = &fs.PathError{Op: "open", Path: pattern, Err: fs.ErrNotExist}
-		}
-		if err != nil {
-			return fmt.Errorf("%s: EnvironmentFile: %w", s.Name, err)
-		}
-		for _, file := range found {
-			if err := s.readEnvironmentFile(file); err != nil && !(optional && errors.Is(err, fs.ErrNotExist)) {
-				return fmt.Errorf("%s: EnvironmentFile: %w", s.Name, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Service) readEnvironmentFile(file string) error {
-	content, err := os.ReadFile(file)
+// single is a setting of one value.
+func (s *Service) single(key string, value located) string {
+	text, err := s.specify(value.text)
 	if err != nil {
-		return err
+		s.Faults = append(s.Faults, fmt.Errorf("%s: %s=: %w", value.file, key, err))
 	}
-	for _, line := range lines(string(content)) {
-		name, value, ok := strings.Cut(line, "=")
-		if !ok {
-			continue
-		}
-		words, err := split(strings.TrimSpace(value))
-		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		var texts []string
-		for _, w := range words {
-			texts = append(texts, w.text)
-		}
-		s.Env[strings.TrimSpace(name)] = strings.Join(texts, " ")
+	return text
+}
+
+// appendOrReset adds a value to a list that an empty assignment resets.
+func appendOrReset[T any](list []T, value T, text string) []T {
+	if text == "" {
+		return nil
 	}
-	return nil
+	return append(list, value)
 }

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
-// place writes files below a folder.
+// place writes files below a folder. A content that begins with -> is a symlink to what follows.
 func place(t *testing.T, files map[string]string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -19,99 +20,183 @@ func place(t *testing.T, files map[string]string) (root string) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(strings.ReplaceAll(content, "ROOT", root)), 0o644); err != nil {
+		content = strings.ReplaceAll(content, "ROOT", root)
+		target, link := strings.CutPrefix(content, "->")
+		err := error(nil)
+		if link {
+			err = os.Symlink(target, path)
+		} else {
+			err = os.WriteFile(path, []byte(content), 0o644)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	return root
 }
 
-// TestLoad: what counts is what systemd would take, in its order.
+// TestLoad: what counts is what systemd would take.
 func TestLoad(t *testing.T) {
-	const plain = "[Service]\nExecStart=/bin/cosmovisor run start\nEnvironment=DAEMON_NAME=gaiad\n"
-	for _, tt := range []struct {
-		name    string
-		files   map[string]string
-		unit    string
-		command string
-		env     string // NAME=VALUE, separated by blanks
-		wantErr string
-	}{
-		{"plain", map[string]string{"etc/g.service": plain}, "g", "/bin/cosmovisor run start", "DAEMON_NAME=gaiad", ""},
-		{"missing", nil, "g", "", "", "no unit g.service"},
-		{"first-folder-counts", map[string]string{"etc/g.service": plain, "lib/g.service": "[Service]\nExecStart=/other\n"}, "g", "/bin/cosmovisor run start", "DAEMON_NAME=gaiad", ""},
-		{"drop-ins-by-name", map[string]string{
-			"lib/g.service":          plain,
-			"lib/g.service.d/9.conf": "[Service]\nEnvironment=A=lib\n", "etc/g.service.d/5.conf": "[Service]\nEnvironment=A=etc B=etc\n",
-		}, "g", "/bin/cosmovisor run start", "A=lib B=etc DAEMON_NAME=gaiad", ""},
-		{"drop-in-hidden-by-one-of-its-name", map[string]string{
-			"lib/g.service":          plain,
-			"lib/g.service.d/1.conf": "[Service]\nEnvironment=A=lib\n", "etc/g.service.d/1.conf": "",
-		}, "g", "/bin/cosmovisor run start", "DAEMON_NAME=gaiad", ""},
-		{"reset", map[string]string{
-			"etc/g.service":          plain,
-			"etc/g.service.d/1.conf": "[Service]\nExecStart=\nExecStart=/new run start\nEnvironment=\nEnvironment=A=1\n",
-		}, "g", "/new run start", "A=1", ""},
-		{"continued-with-a-comment", map[string]string{"etc/g.service": "[Service]\nExecStart=/bin/cosmovisor \\\n# why\n  run start\n"}, "g", "/bin/cosmovisor  run start", "", ""},
-		{"other-sections", map[string]string{"etc/g.service": "[Unit]\nExecStart=/no\n[Service]\nExecStart=/yes\n[Install]\nExecStart=/no\n"}, "g", "/yes", "", ""},
-		{"quoted-environment", map[string]string{"etc/g.service": "[Service]\nExecStart=/x\nEnvironment=\"A=b c\" 'D=e f' G=\\x41\n"}, "g", "/x", "A=b c D=e f G=A", ""},
-		{"environment-file-wins", map[string]string{
-			"etc/g.service": "[Service]\nExecStart=/x\nEnvironmentFile=ROOT/env\nEnvironmentFile=-ROOT/none\nEnvironment=A=unit\n", "env": "# c\nA=file\nB=\"c d\"\n",
-		}, "g", "/x", "A=file B=c d", ""},
-		{"environment-file-missing", map[string]string{"etc/g.service": "[Service]\nExecStart=/x\nEnvironmentFile=ROOT/none\n"}, "g", "", "", "none: file does not exist"},
-		{"template", map[string]string{
-			"etc/g@.service": "[Service]\nExecStart=/x --home /srv/%i\nEnvironment=DAEMON_HOME=/srv/%i\n", "etc/g@a.service.d/1.conf": "[Service]\nEnvironment=A=%p\n",
-		}, "g@a", "/x --home /srv/%i", "A=g DAEMON_HOME=/srv/a", ""},
-		{"specifier-that-depends-on-the-machine", map[string]string{"etc/g.service": "[Service]\nEnvironment=A=%b\n"}, "g", "", "", "specifier %b"},
-		{"open-quote", map[string]string{"etc/g.service": "[Service]\nExecStart=/x \"a\n"}, "g", "", "", "not closed"},
-	} {
+	for _, tt := range layouts {
 		t.Run(tt.name, func(t *testing.T) {
 			root := place(t, tt.files)
-			s, err := Load(tt.unit, []string{filepath.Join(root, "etc"), filepath.Join(root, "lib")}, nil)
+			s, err := Units{Folders: folders(root)}.Load(tt.unit)
 			if tt.wantErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
 					t.Errorf("Load: %v, want %q", err, tt.wantErr)
 				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
+			if err != nil || len(s.Faults) > 0 {
+				t.Fatal(err, s)
 			}
-			if len(s.Commands) != 1 || s.Commands[0].Line != tt.command {
-				t.Errorf("commands %+v, want %q", s.Commands, tt.command)
+			if got := commandOf(t, s); got != tt.command {
+				t.Errorf("command %q\n   want %q", got, tt.command)
 			}
-			var env []string
-			for name, value := range s.Env {
-				env = append(env, name+"="+value)
+			if got := assigned(t, s); got != tt.env {
+				t.Errorf("environment %q\n       want %q", got, tt.env)
 			}
-			slices.Sort(env)
-			if got := strings.Join(env, " "); got != tt.env {
-				t.Errorf("environment %q, want %q", got, tt.env)
+			if got := strings.ReplaceAll(strings.Join(s.DropIns, " "), root+"/", ""); got != tt.dropIns {
+				t.Errorf("drop-ins %q\n    want %q", got, tt.dropIns)
 			}
 		})
 	}
 }
 
-// TestReplace: the program is another, and everything else is as it was written.
+// commandOf are the words of the only command, with specifiers put in and variables not.
+func commandOf(t *testing.T, s *Service) string {
+	t.Helper()
+	if len(s.Commands) != 1 {
+		t.Fatalf("commands %+v, want one", s.Commands)
+	}
+	var words []string
+	for _, text := range s.Commands[0].Words() {
+		text, err := s.specify(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, "|")
+}
+
+// assigned is what Environment= sets.
+func assigned(t *testing.T, s *Service) string {
+	t.Helper()
+	values := map[string]string{}
+	for _, a := range s.assigned {
+		if a.err != nil {
+			t.Fatal(a.err)
+		}
+		values[a.name] = a.value
+	}
+	var list []string
+	for name, value := range values {
+		list = append(list, name+"="+value)
+	}
+	slices.Sort(list)
+	return strings.Join(list, "|")
+}
+
+// TestFaults: what systemd refuses, or what only a running systemd can tell, is said with the setting and the file.
+func TestFaults(t *testing.T) {
+	for _, tt := range []struct{ name, unit, want string }{
+		{"open quote", "ExecStart=/x \"a\n", `etc/g.service: ExecStart=: a quote is not closed: /x "a`},
+		{"relative program", "ExecStart=./x\n", `systemd does not take "./x" for a program`},
+		{"quotes in the program", "ExecStart=\"/my \\\"x\\\"\"\n", "has a quote"},
+		{"user of the control group", "ExecStart=/x\nUser=%c\n", `etc/g.service: User=: %c in "%c": only a running systemd can tell`},
+		{"program by a specifier of another version", "ExecStart=/%D/x\n", "%D"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := place(t, map[string]string{"etc/g.service": "[Service]\n" + tt.unit})
+			s, err := Units{Folders: folders(root)}.Load("g")
+			if err != nil || len(s.Faults) != 1 || !strings.Contains(s.Faults[0].Error(), tt.want) {
+				t.Errorf("%v, %v, want %q", err, s.Faults, tt.want)
+			}
+		})
+	}
+}
+
+// TestUnreadable: a file or a folder that this user may not read is not one that is not there.
+func TestUnreadable(t *testing.T) {
+	root := place(t, map[string]string{"etc/g.service": gaiad, "etc/g.service.d/1.conf": sets("A=1"), "fifo/g.service": "->ROOT/pipe"})
+	if err := os.Mkdir(filepath.Join(root, "pipe"), 0o755); err != nil { // stands for what is no file
+		t.Fatal(err)
+	}
+	if _, err := (Units{Folders: []string{filepath.Join(root, "fifo")}}).Load("g"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of what is no file: %v", err)
+	}
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything: TestAdoptAsAnotherUser covers the rest")
+	}
+	for _, path := range []string{"etc/g.service.d/1.conf", "etc/g.service.d", "etc/g.service", "etc"} {
+		if err := os.Chmod(filepath.Join(root, path), 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (Units{Folders: folders(root)}).Load("g"); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("Load without permission for %s: %v", path, err)
+		}
+		if err := os.Chmod(filepath.Join(root, path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestList: templates, aliases and masked names.
+func TestList(t *testing.T) {
+	root := place(t, map[string]string{
+		"etc/a.service": gaiad, "etc/b@.service": gaiad, "etc/b@x.service": "->b@.service", "etc/c.timer": "", "etc/alias.service": "->a.service",
+		"etc/masked.service": "->/dev/null", "lib/d.service": gaiad, "etc/e.service/x": "",
+	})
+	got, err := Units{Folders: append(folders(root), root+"/none")}.List()
+	if want := []string{"a.service", "b@x.service", "d.service", "masked.service"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("List = %q, %v, want %q", got, err, want)
+	}
+	if _, err := (Units{Folders: folders(root)}).Load("masked"); !errors.Is(err, ErrMasked) {
+		t.Errorf("Load of a masked unit: %v", err)
+	}
+}
+
+// TestAdd: a drop-in that is not written yet is read as if it were, and one that is left is not.
+func TestAdd(t *testing.T) {
+	root := place(t, map[string]string{"etc/g.service": gaiad, "etc/g.service.d/old.conf": sets("A=old"), "control/g.service.d/z.conf": sets("B=z")})
+	path := filepath.Join(root, "etc/g.service.d/new.conf")
+	units := Units{
+		Folders: folders(root),
+		Leave:   func(path string) bool { return filepath.Base(path) == "old.conf" },
+		Add:     map[string]string{path: sets("A=new B=new"), filepath.Join(root, "lib/g.service.d/only.conf"): sets("C=1")},
+	}
+	s, err := units.Load("g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := assigned(t, s), "A=new|B=z|C=1|DAEMON_NAME=gaiad"; got != want {
+		t.Errorf("environment %q, want %q", got, want)
+	}
+}
+
+// TestReplace: other words stand in the place of one, and all else is as it was written.
 func TestReplace(t *testing.T) {
 	for _, tt := range []struct {
 		name, line string
-		word       int
-		program    string
+		at         int
+		with       []string
 		want       string
 	}{
-		{"plain", "/bin/cosmovisor run start --home /x", 0, "/bin/solstice", "/bin/solstice run start --home /x"},
-		{"prefixes", "-!/bin/cosmovisor run", 0, "/bin/solstice", "-!/bin/solstice run"},
-		{"quoted", `"/my bin/cosmovisor" run "a  b"  'c'`, 0, "/bin/solstice", `/bin/solstice run "a  b"  'c'`},
-		{"through-env", "/usr/bin/env A=b cosmovisor run start", 2, "/bin/solstice", "/usr/bin/env A=b /bin/solstice run start"},
-		{"to-a-path-that-needs-quotes", "/bin/cosmovisor run", 0, `/my 50% "b"`, `"/my 50%% \"b\"" run`},
+		{"plain", "/bin/cosmovisor run start --home /x", 0, []string{"/bin/solstice"}, "/bin/solstice run start --home /x"},
+		{"flags", "-!/bin/cosmovisor run", 0, []string{"/bin/solstice"}, "-!/bin/solstice run"},
+		{"flags in quotes", `"-/my bin/cosmovisor" run`, 0, []string{"/bin/solstice"}, "-/bin/solstice run"},
+		{"quoted", `"/my bin/cosmovisor" run "a  b"  'c'`, 0, []string{"/bin/solstice"}, `/bin/solstice run "a  b"  'c'`},
+		{"through env", "/usr/bin/env A=b cosmovisor run start", 2, []string{"/bin/solstice"}, "/usr/bin/env A=b /bin/solstice run start"},
+		{"two words", "/bin/cosmovisor start", 0, []string{"/bin/solstice", "run"}, "/bin/solstice run start"},
+		{"a program with a dollar sign", "/bin/cosmovisor run", 0, []string{"/my 50%/$b"}, `"/my 50%%/$b" run`},
+		{"an argument with a dollar sign", "/bin/env cosmovisor run", 1, []string{"/my$b"}, `/bin/env /my$$b run`},
+		{"an argument after a colon", ":/bin/env cosmovisor run", 1, []string{"/my$b"}, `:/bin/env /my$b run`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := parseCommand(tt.line)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := c.Replace(tt.word, tt.program); got != tt.want {
+			s := &Service{Name: "g.service"}
+			s.set("ExecStart", located{tt.line, "g"})
+			if got := s.Commands[0].Replace(tt.at, tt.with...); got != tt.want {
 				t.Errorf("Replace = %s\n    want %s", got, tt.want)
 			}
 		})
@@ -122,7 +207,7 @@ func TestReplace(t *testing.T) {
 func TestBefore(t *testing.T) {
 	for _, tt := range []struct {
 		line string
-		word int
+		at   int
 		want string
 	}{
 		{"/bin/cosmovisor run start", 0, ""},
@@ -131,9 +216,34 @@ func TestBefore(t *testing.T) {
 		{`/usr/bin/env "A=b c"  cosmovisor run start`, 2, `/usr/bin/env "A=b c"  `},
 		{"!!-/usr/bin/env -i A=b cosmovisor run start", 3, "!!/usr/bin/env -i A=b "},
 	} {
-		c, err := parseCommand(tt.line)
-		if got := c.Before(tt.word); err != nil || got != tt.want {
-			t.Errorf("%s: Before = %q, %v, want %q", tt.line, got, err, tt.want)
+		s := &Service{Name: "g.service"}
+		s.set("ExecStart", located{tt.line, "g"})
+		if got := s.Commands[0].Before(tt.at); got != tt.want {
+			t.Errorf("%s: Before = %q, want %q", tt.line, got, tt.want)
+		}
+	}
+}
+
+// TestCommands: a line may have several, and a bad one in it is a fault of the line.
+func TestCommands(t *testing.T) {
+	for _, tt := range []struct {
+		line string
+		want string // the programs
+	}{
+		{"/a ; /b x", "/a /b"},
+		{`/a \; /b`, "/a"},
+		{"/a ';' x;y", "/a"},
+		{"@/a b", "/a"},
+		{"|/a b", "/a"},
+	} {
+		s := &Service{Name: "g.service"}
+		s.set("ExecStart", located{tt.line, "g"})
+		var programs []string
+		for _, c := range s.Commands {
+			programs = append(programs, c.Words()[0])
+		}
+		if got := strings.Join(programs, " "); got != tt.want || len(s.Faults) > 0 {
+			t.Errorf("%s: %s, %v, want %s", tt.line, got, s.Faults, tt.want)
 		}
 	}
 }
@@ -151,8 +261,8 @@ func TestReloads(t *testing.T) {
 		{"not-readable", "ExecReload=/a \"", "", []string{`/a "`}}, // which is none of our concern
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			root := place(t, map[string]string{"g.service": "[Service]\n" + tt.unit + "\n", "g.service.d/1.conf": "[Service]\n" + tt.dropIn + "\n"})
-			s, err := Load("g", []string{root}, nil)
+			root := place(t, map[string]string{"etc/g.service": "[Service]\n" + tt.unit + "\n", "etc/g.service.d/1.conf": "[Service]\n" + tt.dropIn + "\n"})
+			s, err := Units{Folders: folders(root)}.Load("g")
 			if err != nil || !slices.Equal(s.Reloads, tt.want) {
 				t.Errorf("%q, %v, want %q", s.Reloads, err, tt.want)
 			}
@@ -162,28 +272,113 @@ func TestReloads(t *testing.T) {
 
 // TestExpand: words as the program gets them.
 func TestExpand(t *testing.T) {
-	s := &Service{Name: "g@a.service", Env: map[string]string{"HOME_DIR": "/srv/a b", "FLAGS": "--x  1"}}
-	c, err := parseCommand(`/bin/cosmovisor run start --home ${HOME_DIR}/%i $FLAGS "--y=$${no} $FLAGS" %%`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := s.Expand(c.Words())
-	want := []string{"/bin/cosmovisor", "run", "start", "--home", "/srv/a b/a", "--x", "1", "--y=${no} $FLAGS", "%"}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("Expand = %q, %v\n   want %q", got, err, want)
+	e := newEnvironment()
+	e.Set("HOME_DIR", "/srv/a b")
+	e.Set("FLAGS", `--x  1 "y z" \q`)
+	e.forget("LATER", errors.New("unknown"))
+	for _, tt := range []struct {
+		name, line string
+		want       string // separated by |
+		wantErr    string
+	}{
+		{"in braces, as a piece of a word", "/x --home ${HOME_DIR}/%i", "/x|--home|/srv/a b/a", ""},
+		{"a word of its own is split by its quotes", "/x $FLAGS.", "/x", ""},
+		{"a word of its own", "/x $FLAGS", "/x|--x|1|y z|q", ""},
+		{"not set", "/x $NO ${NO} a${NO}b", "/x||ab", ""},
+		{"a word that begins with a variable is not that variable", "/x $HOME_DIR/.gaia", "/x", ""},
+		{"without braces inside of a word it is itself", "/x a$FLAGS", "/x|a$FLAGS", ""},
+		{"doubled", "/x $$FLAGS $${FLAGS} ${$$", "/x|$FLAGS|${FLAGS}|${$$", ""},
+		{"as a shell writes a default", "/x ${NO:-$$y}", "/x|${NO:-$y}", ""},
+		{"the program has none", "/$FLAGS ${FLAGS}", `/$FLAGS|--x  1 "y z" \q`, ""},
+		{"after a colon there are none", ":/x $FLAGS ${FLAGS} $$", "/x|$FLAGS|${FLAGS}|$$", ""},
+		{"specifiers after a colon", ":/x %i %%", "/x|a|%", ""},
+		{"unknown", "/x ${LATER}", "", "LATER: unknown"},
+		{"unknown in a word of its own", "/x $LATER", "", "LATER: unknown"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &Service{Name: "g@a.service"}
+			s.set("ExecStart", located{tt.line, "g"})
+			args, err := s.Expand(s.Commands[0], e)
+			if got := strings.Join(args, "|"); got != tt.want || (err == nil) != (tt.wantErr == "") || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
+				t.Errorf("Expand = %q, %v\n   want %q, %q", got, err, tt.want, tt.wantErr)
+			}
+		})
 	}
 }
 
-// TestList: templates and aliases are no services of their own.
-func TestList(t *testing.T) {
-	root := place(t, map[string]string{"a.service": "", "b@.service": "", "b@x.service": "", "c.timer": ""})
-	if err := os.Symlink("a.service", filepath.Join(root, "alias.service")); err != nil {
-		t.Fatal(err)
+// TestStopTimeout: the last one counts, of the unit or of systemd itself.
+func TestStopTimeout(t *testing.T) {
+	for _, tt := range []struct {
+		name, unit, manager string
+		want                time.Duration
+	}{
+		{"by default", "", "", 90 * time.Second},
+		{"seconds", "TimeoutStopSec=10\n", "", 10 * time.Second},
+		{"units", "TimeoutStopSec=1min 30s 500ms\n", "", 90*time.Second + 500*time.Millisecond},
+		{"without blanks", "TimeoutStopSec=1h2m\n", "", 62 * time.Minute},
+		{"days", "TimeoutStopSec=1.5d\n", "", 36 * time.Hour},
+		{"zero is none", "TimeoutStopSec=0\n", "", 0},
+		{"infinity", "TimeoutStopSec=infinity\n", "", 0},
+		{"the last one counts", "TimeoutStopSec=10\nTimeoutSec=20\n", "", 20 * time.Second},
+		{"what is no span is ignored", "TimeoutStopSec=10\nTimeoutStopSec=5 apples\nTimeoutStopSec=\nTimeoutStopSec=-3\n", "", 10 * time.Second},
+		{"of systemd itself", "", "[Manager]\nDefaultTimeoutStopSec=3min\n", 3 * time.Minute},
+		{"the unit's own first", "TimeoutStopSec=10\n", "[Manager]\nDefaultTimeoutStopSec=3min\n", 10 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := place(t, map[string]string{"etc/g.service": "[Service]\n" + tt.unit, "etc/systemd/system.conf.d/x.conf": tt.manager})
+			s, err := Units{Folders: folders(root), Root: root}.Load("g")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.StopTimeout(); got != tt.want || err != nil {
+				t.Errorf("%v, %v, want %v", got, err, tt.want)
+			}
+		})
 	}
-	if got, want := List([]string{root, root + "/none"}), []string{"a.service", "b@x.service"}; !slices.Equal(got, want) {
-		t.Errorf("List = %q, want %q", got, want)
-	}
-	if _, err := Load("none", []string{root}, nil); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Load of no unit: %v", err)
-	}
+}
+
+// FuzzLoad: whatever is in a unit file, it is read or refused.
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(gaiad))
+	f.Add([]byte("[Service]\nExecStart=-@/x %i \\x4 'a\nEnvironment=A=%d \\\n#\n\\"))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(filepath.Join(dir, "g.service"), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Units{Folders: []string{dir}}.Load("g")
+		if err != nil {
+			return
+		}
+		e, err := s.Environment()
+		if err != nil {
+			return
+		}
+		for _, c := range s.Commands {
+			args, err := s.Expand(c, e)
+			if err == nil && len(args) == 0 {
+				t.Errorf("no words in %q", c.Line)
+			}
+		}
+	})
+}
+
+// FuzzQuoteCommand: what is quoted is read back as it was.
+func FuzzQuoteCommand(f *testing.F) {
+	f.Add("/my bin", `a "b" 100% $HOME ${X} \n ; 'c'`)
+	f.Fuzz(func(t *testing.T, program, arg string) {
+		line, err := QuoteCommand("/"+program, arg)
+		if err != nil || strings.ContainsAny(program+arg, "\x00") || strings.HasSuffix("/"+program, "/") {
+			return
+		}
+		s := &Service{Name: "g.service"}
+		s.set("ExecStart", located{line, "g"})
+		if len(s.Faults) > 0 || len(s.Commands) != 1 {
+			t.Fatalf("%s: %v, %d commands", line, s.Faults, len(s.Commands))
+		}
+		args, err := s.Expand(s.Commands[0], newEnvironment())
+		if want := []string{"/" + program, arg}; err != nil || !slices.Equal(args, want) {
+			t.Errorf("%s: %q, %v, want %q", line, args, err, want)
+		}
+	})
 }
