@@ -141,35 +141,70 @@ func (c Command) Before(at int) string {
 	return before + quoteSource(first.text) + c.Line[first.to:c.words[at].from]
 }
 
+// From is the line from a word on, without the flags.
+func (c Command) From(at int) string {
+	first := c.words[at]
+	if at == 0 {
+		return quoteSource(first.text) + c.Line[first.to:]
+	}
+	return c.Line[first.from:]
+}
+
 // Expand returns the words of a command as the program gets them: with specifiers and variables put in.
 func (s *Service) Expand(c Command, e *Environment) (args []string, err error) {
-	for i, w := range c.words {
-		text, err := s.specify(w.text)
+	for i := range c.words {
+		words, err := s.ExpandWord(c, i, e)
 		if err != nil {
-			return nil, fmt.Errorf("%s: ExecStart=: %w", c.File, err)
+			return nil, err
 		}
-		switch name, bare := strings.CutPrefix(text, "$"); {
-		case i == 0 || c.literal(): // the program's own path has no variables
-			args = append(args, text)
-		case bare && !strings.HasPrefix(name, "{") && !strings.HasPrefix(name, "$"):
-			// A variable that is a word of its own is split, and one that is not set is no word. Whatever follows the dollar
-			// sign is the name, also in $HOME/.gaia.
-			value, _, err := e.Get(name)
-			if err != nil {
-				return nil, fmt.Errorf("%s: ExecStart=: %w", c.File, err)
-			}
-			words, _ := split(value, rules{keepEscapes: true, open: true})
-			for _, w := range words {
-				args = append(args, w.text)
-			}
-		default:
-			if text, err = e.expand(text); err != nil {
-				return nil, fmt.Errorf("%s: ExecStart=: %w", c.File, err)
-			}
-			args = append(args, text)
-		}
+		args = append(args, words...)
 	}
 	return args, nil
+}
+
+// ExpandWord returns what becomes of one word: none or several, if it is a variable.
+func (s *Service) ExpandWord(c Command, at int, e *Environment) (args []string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: ExecStart=: %w", c.File, err)
+		}
+	}()
+	text, err := s.specify(c.words[at].text)
+	if err != nil {
+		return nil, err
+	}
+	name, bare := strings.CutPrefix(text, "$")
+	if at == 0 || c.literal() { // the program's own path has no variables
+		return []string{text}, nil
+	}
+	if !bare || strings.HasPrefix(name, "{") || strings.HasPrefix(name, "$") {
+		text, err = e.expand(text)
+		return []string{text}, err
+	}
+	// A variable that is a word of its own is split, and one that is not set is no word. Whatever follows the dollar sign is
+	// its name, also in $HOME/.gaia.
+	value, _, err := e.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	words, _ := split(value, rules{keepEscapes: true, open: true})
+	for _, w := range words {
+		args = append(args, w.text)
+	}
+	return args, nil
+}
+
+// ProgramPath are the folders in which systemd looks for a program that has no path.
+func (s *Service) ProgramPath() (folders []string) {
+	for _, value := range s.searchPath {
+		if text, err := s.specify(value.text); err == nil {
+			folders = append(folders, filepath.SplitList(text)...)
+		}
+	}
+	if folders == nil {
+		folders = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	}
+	return folders
 }
 
 // expand puts in the variables that are written ${NAME}. $$ is a dollar sign, and one before anything else is itself.

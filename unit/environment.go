@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -61,6 +62,9 @@ func (e *Environment) Unset(name string) { e.variables[name] = variable{} }
 
 // Clear takes all of them out, as env -i does.
 func (e *Environment) Clear() { *e = *newEnvironment() }
+
+// Clone returns a copy.
+func (e *Environment) Clone() *Environment { return &Environment{maps.Clone(e.variables), e.hidden} }
 
 // forget says that a variable cannot be told.
 func (e *Environment) forget(name string, err error) { e.variables[name] = variable{err: err} }

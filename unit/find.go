@@ -105,6 +105,31 @@ func (u Units) index() (index, error) {
 	return found, nil
 }
 
+// wanted are the services that the folders have in NAME.wants and NAME.requires: what systemctl enable has made.
+func (u Units) wanted() (names []string, err error) {
+	for _, folder := range u.Folders {
+		entries, err := readDir(folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if !strings.HasSuffix(e.Name(), ".wants") && !strings.HasSuffix(e.Name(), ".requires") {
+				continue
+			}
+			links, err := readDir(filepath.Join(folder, e.Name()))
+			if err != nil {
+				return nil, err
+			}
+			for _, link := range links {
+				if validName(link.Name()) {
+					names = append(names, link.Name())
+				}
+			}
+		}
+	}
+	return names, nil
+}
+
 // follow says what a symlink in a unit folder is: an alias, if it leads into one of the folders, or else a unit of its own that
 // is kept elsewhere. It is not ok if systemd would ignore it.
 func follow(folders []string, dir, name string) (to string, ok bool) {

@@ -76,18 +76,20 @@ type Service struct {
 // located is a value and the file that sets it.
 type located struct{ text, file string }
 
-// List returns the names of the services of the folders. Templates and aliases are not services of their own.
+// List returns the names of the services of the folders, among them the instances of templates that something wants. Templates and
+// aliases are not services of their own.
 func (u Units) List() ([]string, error) {
 	index, err := u.index()
 	if err != nil {
 		return nil, err
 	}
+	wanted, err := u.wanted()
+	if err != nil {
+		return nil, err
+	}
 	names := map[string]bool{}
-	for name := range index {
-		if kindOf(name) == kindTemplate {
-			continue
-		}
-		if path := index.fragment(name); path != "" {
+	for _, name := range append(wanted, slices.Collect(maps.Keys(index))...) {
+		if path := index.fragment(name); path != "" && kindOf(name) != kindTemplate {
 			names[canonical(path, name)] = true
 		}
 	}

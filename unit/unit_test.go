@@ -146,10 +146,11 @@ func TestUnreadable(t *testing.T) {
 func TestList(t *testing.T) {
 	root := place(t, map[string]string{
 		"etc/a.service": gaiad, "etc/b@.service": gaiad, "etc/b@x.service": "->b@.service", "etc/c.timer": "", "etc/alias.service": "->a.service",
+		"etc/multi-user.target.wants/b@y.service": "->ROOT/etc/b@.service", "etc/multi-user.target.wants/gone.service": "->ROOT/etc/gone.service",
 		"etc/masked.service": "->/dev/null", "lib/d.service": gaiad, "etc/e.service/x": "",
 	})
 	got, err := Units{Folders: append(folders(root), root+"/none")}.List()
-	if want := []string{"a.service", "b@x.service", "d.service", "masked.service"}; err != nil || !slices.Equal(got, want) {
+	if want := []string{"a.service", "b@x.service", "b@y.service", "d.service", "masked.service"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("List = %q, %v, want %q", got, err, want)
 	}
 	if _, err := (Units{Folders: folders(root)}).Load("masked"); !errors.Is(err, ErrMasked) {

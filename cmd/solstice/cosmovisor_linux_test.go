@@ -38,12 +38,12 @@ func TestCosmovisor(t *testing.T) {
 					h.run(h.command("eject", "--units", h.units))
 				}
 				h.upgrade(h.underCosmovisor, "v2")
-				h.run(h.command("adopt", "--units", h.units))
+				h.run(h.command("adopt", "--plan-not-near", "--units", h.units))
 				h.upgrade(h.underSolstice, "v3")
 				h.run(h.command("eject", "--units", h.units))
 				h.upgrade(h.underCosmovisor, "v4")
 				if first == "solstice" {
-					h.run(h.command("adopt", "--units", h.units))
+					h.run(h.command("adopt", "--plan-not-near", "--units", h.units))
 					h.upgrade(h.underSolstice, "v5")
 				}
 				h.checkNoCry()

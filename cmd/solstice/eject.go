@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -90,35 +91,79 @@ removed. Everything else is as it needs it anyway.`,
 // wrote none.
 var onlyCommand = regexp.MustCompile(`^\[Service\]\nExecStart=\nExecStart=[^\n]+\n(ExecReload=[^\n]+ reload\n)?$`)
 
-// ownDropIns are the drop-ins that adopt wrote for a home. One that somebody has added to is not ours to delete.
-func ownDropIns(home solstice.Home, units []string) (files []string, err error) {
-	for _, dir := range units {
-		found, err := filepath.Glob(filepath.Join(dir, "*.service.d", dropInName))
-		if err != nil {
-			return nil, err
+// ownDropIns are the drop-ins that adopt wrote for a home. One that somebody has added to is not ours to delete, and in a folder
+// that cannot be read there may be one.
+func ownDropIns(home solstice.Home, given []string) (files []string, err error) {
+	folders, _, err := unitFolders(given)
+	if err != nil {
+		return nil, err
+	}
+	for _, folder := range folders {
+		entries, err := os.ReadDir(folder)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, &solstice.RefusedError{Reason: "what adopt wrote cannot be looked for: " + err.Error(), Hint: asRoot(ejectLine(given))}
 		}
-		for _, file := range found {
-			content, err := os.ReadFile(file)
-			if err != nil {
-				return nil, &solstice.RefusedError{Reason: err.Error(), Hint: "run it as a user who may read it"}
-			}
-			rest, ours := strings.CutPrefix(string(content), dropInHead(home))
-			switch {
-			case !ours:
+		for _, e := range entries {
+			if !strings.HasSuffix(e.Name(), ".service.d") {
 				continue
-			case !onlyCommand.MatchString(rest):
-				return nil, &solstice.RefusedError{
-					Reason: file + " has more in it than adopt wrote",
-					Hint:   "take the first line, both lines ExecStart and that of solstice reload out of it, and call this again",
-				}
 			}
-			if err := unix.Access(filepath.Dir(file), unix.W_OK); err != nil {
-				return nil, &solstice.RefusedError{Reason: fmt.Sprintf("%s can't be removed: %v", file, err), Hint: "run it as root"}
+			file := filepath.Join(folder, e.Name(), dropInName)
+			ours, err := isOwnDropIn(home, file, given)
+			if err != nil {
+				return nil, err
 			}
-			files = append(files, file)
+			if ours && !slices.ContainsFunc(files, func(have string) bool { return sameFile(have, file) }) { // /lib is mostly /usr/lib
+				files = append(files, file)
+			}
 		}
 	}
 	return files, nil
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// isOwnDropIn says whether adopt wrote a file for a home. It refuses one that cannot be removed as it is.
+func isOwnDropIn(home solstice.Home, file string, given []string) (bool, error) {
+	content, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return false, nil
+	case err != nil:
+		return false, &solstice.RefusedError{Reason: "what adopt wrote cannot be looked for: " + err.Error(), Hint: asRoot(ejectLine(given))}
+	}
+	rest, ours := strings.CutPrefix(string(content), dropInHead(home))
+	switch {
+	case !ours:
+		return false, nil
+	case !onlyCommand.MatchString(rest):
+		return false, &solstice.RefusedError{
+			Reason: file + " has more in it than adopt wrote",
+			Hint: "take out what adopt wrote: " + quoteShell("sed", "-i", "-e", "1d", "-e", "/^ExecStart=/d", "-e", "/^ExecReload=.* reload$/d", file) +
+				"\nand have systemd read it: systemctl daemon-reload\nthen: " + ejectLine(given),
+		}
+	}
+	if err := unix.Access(filepath.Dir(file), unix.W_OK); err != nil {
+		return false, &solstice.RefusedError{Reason: fmt.Sprintf("%s cannot be removed: %v", file, err), Hint: asRoot(ejectLine(given))}
+	}
+	return true, nil
+}
+
+// ejectLine is the command line of eject. sudo drops the environment in which its home stands.
+func ejectLine(given []string) string {
+	words := []string{"env"}
+	for _, name := range []string{"DAEMON_HOME", "DAEMON_NAME"} {
+		if value := os.Getenv(name); value != "" {
+			words = append(words, name+"="+value)
+		}
+	}
+	if words = append(words, "solstice", "eject"); len(given) > 0 {
+		words = append(words, "--units", strings.Join(given, ","))
+	}
+	return quoteShell(words...)
 }
 
 // asOwner does something in the home as the user whose data it is, if this is root: what root makes there, that user can't change.

@@ -165,7 +165,7 @@ var notInTroubleshooting = []struct{ files, why string }{
 	{"cmd/solstice/simulate.go", "the same"},
 	{"cmd/solstice/rehearse.go", "the same"},
 	{"snapshot/borrow.go", "the same: only rehearsals borrow"},
-	{"cmd/solstice/adopt.go", "docs/adopt.md says when it is refused"},
+	{"cmd/solstice/adopt", "docs/adopt.md says when it is refused"},
 	{"cmd/solstice/eject.go", "the same"},
 	{"supervisor/handover.go", "the cause in a row of its section on reloads"},
 	{"cmd/solstice/service.go", "docs/service.md; each has a hint, and the unit is not written"},

@@ -19,10 +19,8 @@ import (
 	"solstice"
 	"solstice/internal/durable"
 	"solstice/sidecar"
+	"solstice/unit"
 )
-
-// unitFolder is where systemd looks for the units of whoever administers the machine.
-const unitFolder = "/etc/systemd/system"
 
 func serviceCommand(configPath *string) *cobra.Command {
 	var install, dryRun bool
@@ -54,16 +52,20 @@ first; without them, those that it was started with last.
 			for _, note := range s.notes {
 				fmt.Fprintln(cmd.ErrOrStderr(), "solstice: note:", note)
 			}
-			if !install {
-				_, err := fmt.Fprint(cmd.OutOrStdout(), s.unit())
+			text, err := s.text()
+			if err != nil {
 				return err
 			}
-			return s.install(cmd, dir, dryRun)
+			if !install {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), text)
+				return err
+			}
+			return s.install(cmd, text, dir, dryRun)
 		},
 	}
 	cmd.Flags().BoolVar(&install, "install", false, "write the unit and reload systemd")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with --install: only say what would be done")
-	cmd.Flags().StringVar(&dir, "dir", unitFolder, "the `folder` that the unit is written to")
+	cmd.Flags().StringVar(&dir, "dir", unit.AdminFolder, "the `folder` that the unit is written to")
 	cmd.Flags().StringVar(&login, "user", "", "the `name` of the user that runs the node (default the owner of its data)")
 	return cmd
 }
@@ -83,7 +85,7 @@ type service struct {
 
 // service collects what the unit of this home needs. It changes nothing.
 func (c *Config) service(args []string, login string) (*service, error) {
-	program, err := os.Executable()
+	program, err := ownPath()
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +109,7 @@ func (c *Config) service(args []string, login string) (*service, error) {
 		if text := strings.Join(s.args, " "); strings.Contains(text, "xxxxx") { // which artifact.Redact puts in its place
 			return nil, &solstice.RefusedError{
 				Reason: "the node's last arguments had a secret in them, which was not kept: " + text,
-				Hint:   "give them: solstice service -- start ...; every user of this machine can read a unit, so better put the secret into the node's own configuration",
+				Hint:   "put the secret into the node's own configuration: every user of this machine can read a unit\nthen give the other arguments: solstice service -- start",
 			}
 		}
 	}
@@ -164,16 +166,16 @@ func (s *service) runAs(login string, other bool) error {
 	}
 	var u *user.User
 	if login == "" {
-		if u, err = user.LookupId(strconv.Itoa(owner)); err != nil {
-			return &solstice.RefusedError{Reason: fmt.Sprintf("%s belongs to a user without a name: %d", path, owner), Hint: "name the one that runs the node: --user NAME"}
+		if u, err = lookUpUser(strconv.Itoa(owner)); err != nil {
+			return &solstice.RefusedError{Reason: fmt.Sprintf("%s belongs to a user without a name: %d", path, owner), Hint: "name the one that runs the node: solstice service --user NAME"}
 		}
-	} else if u, err = user.Lookup(login); err != nil {
-		return &solstice.RefusedError{Reason: fmt.Sprintf("there is no user %q", login), Hint: "make one: useradd --system --home-dir " + s.home.Node + " " + login}
+	} else if u, err = lookUpUser(login); err != nil {
+		return &solstice.RefusedError{Reason: fmt.Sprintf("there is no user %q", login), Hint: "make one: " + quoteShell("useradd", "--system", "--home-dir", s.home.Node, login)}
 	}
 	if u.Uid != strconv.Itoa(owner) && !other {
 		return &solstice.RefusedError{
 			Reason: fmt.Sprintf("%s does not belong to %s: solstice would refuse to start the node", path, u.Username),
-			Hint:   fmt.Sprintf("give it to that user: chown -R %s: %s", u.Username, s.home.Node),
+			Hint:   "give it to that user: " + quoteShell("chown", "-R", u.Username+":", s.home.Node),
 		}
 	}
 	s.user, s.group = u.Username, u.Gid
@@ -291,30 +293,41 @@ func unitName(name string) string {
 	}, name)
 }
 
-// unit is the text of the unit file.
-func (s *service) unit() string {
+// text is the text of the unit file.
+func (s *service) text() (string, error) {
+	start, err := unit.QuoteCommand(slices.Concat(s.program, []string{"run"}, s.args)...)
+	if err != nil {
+		return "", &solstice.RefusedError{
+			Reason: err.Error(),
+			Hint:   "put solstice elsewhere, and call that one: " + quoteShell("install", "-m", "755", s.program[0], "/usr/local/bin/solstice"),
+		}
+	}
+	reload, err := unit.QuoteCommand(append(slices.Clone(s.program), "reload")...)
+	if err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	line := func(format string, values ...any) { fmt.Fprintf(&b, format+"\n", values...) }
 	line("# Made by: solstice service. What you want otherwise goes into a file of its own: systemctl edit %s", strings.TrimSuffix(s.name(), ".service"))
 	line("[Unit]")
-	line("Description=%s, supervised by Solstice", quoteSpecifiers(s.home.Name))
+	line("Description=%s, supervised by Solstice", unit.QuoteSpecifiers(s.home.Name))
 	line("Wants=network-online.target")
 	line("After=network-online.target")
-	line("RequiresMountsFor=%s", quoteWords(s.writable...))
+	line("RequiresMountsFor=%s", unit.QuoteValues(s.writable...))
 	line("# It is tried again for as long as it takes.")
 	line("StartLimitIntervalSec=0")
 	line("")
 	line("[Service]")
 	line("Type=notify")
 	line("NotifyAccess=main")
-	line("User=%s", quoteSpecifiers(s.user))
-	line("Group=%s", quoteSpecifiers(s.group))
+	line("User=%s", unit.QuoteSpecifiers(s.user))
+	line("Group=%s", unit.QuoteSpecifiers(s.group))
 	for _, pair := range s.env {
-		line("Environment=%s", quoteWords(pair))
+		line("Environment=%s", unit.QuoteValues(pair))
 	}
-	line("ExecStart=%s", quoteCommand(slices.Concat(s.program, []string{"run"}, s.args)...))
+	line("ExecStart=%s", start)
 	line("# A new version takes over in the same process, and the node runs on: systemctl reload.")
-	line("ExecReload=%s", quoteCommand(append(slices.Clone(s.program), "reload")...))
+	line("ExecReload=%s", reload)
 	line("Restart=always")
 	line("RestartSec=3")
 	line("# SIGTERM to solstice alone, which sees to the node; and later than the node's grace is over, SIGKILL to all that is left.")
@@ -330,7 +343,7 @@ func (s *service) unit() string {
 	line("ProtectSystem=strict")
 	line("ProtectHome=read-only")
 	for _, path := range s.writable {
-		line("ReadWritePaths=%s", quoteWords("-"+path))
+		line("ReadWritePaths=%s", unit.QuoteValues("-"+path))
 	}
 	if !s.inTemp {
 		line("PrivateTmp=yes")
@@ -343,7 +356,7 @@ func (s *service) unit() string {
 	line("")
 	line("[Install]")
 	line("WantedBy=multi-user.target")
-	return b.String()
+	return b.String(), nil
 }
 
 // hardening is what neither a node nor Solstice needs. Solstice needs flock, inotify, Landlock and to lower its children's priority. Lists of
@@ -367,80 +380,34 @@ SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io 
 SystemCallErrorNumber=EPERM
 `
 
-// quoteSpecifiers keeps systemd from replacing what begins with a percent sign.
-func quoteSpecifiers(text string) string { return strings.ReplaceAll(text, "%", "%%") }
-
-// quoteWords writes words so that systemd reads them as they are: systemd.syntax(7), and systemd.exec(5) for Environment=, in which a
-// dollar sign is itself.
-func quoteWords(words ...string) string {
-	var quoted []string
-	for _, word := range words {
-		var b strings.Builder
-		b.WriteByte('"')
-		for i := range len(word) {
-			switch c := word[i]; {
-			case c == '"' || c == '\\':
-				b.WriteByte('\\')
-				b.WriteByte(c)
-			case c == '%':
-				b.WriteString("%%")
-			case c == '\n':
-				b.WriteString(`\n`)
-			case c < ' ' || c == 0x7f:
-				fmt.Fprintf(&b, `\x%02x`, c)
-			default:
-				b.WriteByte(c)
-			}
-		}
-		b.WriteByte('"')
-		quoted = append(quoted, b.String())
-	}
-	return strings.Join(quoted, " ")
-}
-
-// quoteCommand is quoteWords for ExecStart=, where a dollar sign begins a variable. Words that need no quotes have none.
-func quoteCommand(words ...string) string {
-	var quoted []string
-	for _, word := range words {
-		text := strings.ReplaceAll(quoteWords(word), "$", "$$")
-		if plain := strings.Trim(text, `"`); plain == word && word != "" && strings.IndexFunc(word, needsQuotes) < 0 {
-			text = plain
-		}
-		quoted = append(quoted, text)
-	}
-	return strings.Join(quoted, " ")
-}
-
-func needsQuotes(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-=:,+@", r))
-}
-
 // install writes the unit and says what comes next. A unit of the same name that is for another home is left alone.
-func (s *service) install(cmd *cobra.Command, dir string, dryRun bool) error {
-	path, unit := filepath.Join(dir, s.name()), s.unit()
+func (s *service) install(cmd *cobra.Command, text, dir string, dryRun bool) error {
+	path := filepath.Join(dir, s.name())
 	have, err := os.ReadFile(path)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return &solstice.RefusedError{Reason: "the unit can't be looked at: " + err.Error()}
-	case err == nil && !strings.Contains(string(have), "\nEnvironment="+quoteWords("DAEMON_HOME="+s.homeSetting())+"\n"):
+	if err == nil && string(have) != text {
+		err = s.checkHome(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &solstice.RefusedError{
-			Reason: path + " is there, and for another home than " + s.home.Dir,
-			Hint:   "write it under a name of your choice: solstice service | sudo tee " + filepath.Join(dir, "NAME.service"),
+			Reason: err.Error(),
+			Hint:   "write it under a name of your choice: " + s.line() + " | sudo tee " + quoteShell(filepath.Join(dir, "NAME.service")),
 		}
 	}
 	out, name := cmd.OutOrStdout(), strings.TrimSuffix(s.name(), ".service")
 	if dryRun {
-		fmt.Fprintf(out, "Would write %s:\n\n%s", path, unit)
+		fmt.Fprintf(out, "Would write %s:\n\n%s", path, text)
 		return nil
 	}
-	if string(have) == unit {
+	if string(have) == text {
 		fmt.Fprintf(out, "Already there as it should be: %s\n", path)
 	} else {
-		if err := durable.WriteFile(path, []byte(unit), 0o644); err != nil {
-			return &solstice.RefusedError{
-				Reason: "the unit can't be written: " + err.Error(),
-				Hint:   "as root: sudo -E solstice service --install\nor, if sudo does not keep the environment: solstice service | sudo tee " + path,
+		if err := durable.WriteFile(path, []byte(text), 0o644); err != nil {
+			hint := "as root, with this environment: sudo -E " + s.line("--install", "--dir", dir) +
+				"\nor, if sudo does not keep the environment: " + s.line() + " | sudo tee " + quoteShell(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				hint = "make the folder: " + quoteShell("mkdir", "-p", dir)
 			}
+			return &solstice.RefusedError{Reason: "the unit cannot be written: " + err.Error(), Hint: hint}
 		}
 		fmt.Fprintf(out, "Written: %s\n", path)
 	}
@@ -461,19 +428,33 @@ func (s *service) install(cmd *cobra.Command, dir string, dryRun bool) error {
 	return nil
 }
 
-// homeSetting is DAEMON_HOME as it stands in the unit.
-func (s *service) homeSetting() string {
-	for _, pair := range s.env {
-		if value, ok := strings.CutPrefix(pair, "DAEMON_HOME="); ok {
-			return value
-		}
+// checkHome checks that a unit that is there is for the same home.
+func (s *service) checkHome(path string) error {
+	have, err := unit.Units{Folders: []string{filepath.Dir(path)}}.Load(s.name())
+	if err != nil {
+		return fmt.Errorf("%s is there, and cannot be read: %w", path, err)
 	}
-	return s.home.Dir
+	env, err := have.Environment()
+	if err != nil {
+		return fmt.Errorf("%s is there, and whose home it is for is not known: %w", path, err)
+	}
+	switch home, _, err := env.Get("DAEMON_HOME"); {
+	case err != nil:
+		return fmt.Errorf("%s is there, and whose home it is for is not known: %w", path, err)
+	case filepath.Clean(home) != s.home.Dir:
+		return fmt.Errorf("%s is there, and for another home than %s", path, s.home.Dir)
+	}
+	return nil
+}
+
+// line is the command line of service for this home, with flags.
+func (s *service) line(flags ...string) string {
+	return quoteShell(slices.Concat(s.program, []string{"service"}, flags, []string{"--user", s.user, "--"}, s.args)...)
 }
 
 // reload makes systemd read its units again, if it runs this machine and the folder is one of its own.
 func reload(dir string) (bool, error) {
-	if info, err := os.Lstat("/run/systemd/system"); err != nil || !info.IsDir() || filepath.Clean(dir) != unitFolder {
+	if info, err := os.Lstat("/run/systemd/system"); err != nil || !info.IsDir() || filepath.Clean(dir) != unit.AdminFolder {
 		return false, nil // sd_booted(3)
 	}
 	systemctl, err := exec.LookPath("systemctl")

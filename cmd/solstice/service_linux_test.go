@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"solstice"
+	"solstice/unit"
 )
 
 // analyze runs systemd-analyze, which needs no running systemd. Its exit code says nothing of unknown keys, so its words count.
@@ -41,6 +42,15 @@ func exampleService() *service {
 	}
 }
 
+func textOf(t *testing.T, s *service) string {
+	t.Helper()
+	text, err := s.text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 // TestUnitIsValid: systemd has nothing to say about it, whatever stands in it, and thinks little of what it exposes.
 func TestUnitIsValid(t *testing.T) {
 	t.Parallel()
@@ -50,13 +60,13 @@ func TestUnitIsValid(t *testing.T) {
 	odd.home.Name, odd.writable = "no%de", []string{`/srv/no de%"`, "/srv/b\\"}
 	odd.inTemp, odd.user = true, "root"
 	for _, s := range []*service{exampleService(), odd} {
-		for line := range strings.Lines(analyze(t, "verify", writeUnit(t, s.unit()))) {
+		for line := range strings.Lines(analyze(t, "verify", writeUnit(t, textOf(t, s)))) {
 			if strings.Contains(line, "solstice-noded") { // else it is about this machine's own units
 				t.Error(line)
 			}
 		}
 	}
-	out := analyze(t, "security", "--offline=true", "--no-pager", writeUnit(t, exampleService().unit()))
+	out := analyze(t, "security", "--offline=true", "--no-pager", writeUnit(t, textOf(t, exampleService())))
 	found := regexp.MustCompile(`Overall exposure level for \S+: ([\d.]+)`).FindStringSubmatch(out)
 	if found == nil {
 		t.Fatal(out)
@@ -73,20 +83,23 @@ func TestQuotedAsSystemdReads(t *testing.T) {
 	texts := []string{"plain", "two words", `a "b"`, "100% %h", `back\slash \n`, "$HOME ${HOME} $$", "'c'", "; x", "é", "tab\there", " "}
 	environment := "[Service]\nExecStart=/bin/sh\n"
 	for _, text := range texts {
-		environment += "Environment=" + quoteWords("1="+text) + "\n"
+		environment += "Environment=" + unit.QuoteValues("1="+text) + "\n"
 	}
 	environment = analyze(t, "verify", writeUnit(t, environment))
 	commands := "[Service]\nType=oneshot\n"
 	for _, text := range texts {
-		commands += "ExecStart=" + quoteCommand("-no/such/"+text) + "\n" // not absolute: it says so; the - lets it go on
+		line, err := unit.QuoteCommand("/no/such/" + text)
+		if refused := strings.ContainsAny(text, "\"'\\\t"); refused != (err != nil) {
+			t.Errorf("%q as a program: %v; systemd refuses quotes, backslashes and control characters", text, err)
+		}
+		commands += "ExecStart=" + line + "\n"
 	}
 	commands = analyze(t, "verify", writeUnit(t, commands))
 	for _, text := range texts {
 		if want := "Invalid environment assignment, ignoring: 1=" + text + "\n"; !strings.Contains(environment, want) {
 			t.Errorf("want %q in\n%s", want, environment)
 		}
-		// No variable is replaced in a program's path, and no dollar sign doubled back.
-		if want := "no/such/" + text + "\n"; !strings.Contains(text, "$") && !strings.Contains(commands, want) {
+		if want := "Command /no/such/" + text + " is not executable"; !strings.ContainsAny(text, "\"'\\\t") && !strings.Contains(commands, want) {
 			t.Errorf("want %q in\n%s", want, commands)
 		}
 	}
