@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -364,19 +365,19 @@ func (a *adoption) checkOrder() error {
 	if len(s.Commands) == 1 && s.Commands[0].Line == a.command && s.Commands[0].File == a.dropIn {
 		return nil
 	}
+	if at := slices.IndexFunc(s.DropIns, isDropIn); at >= 0 && s.DropIns[at] != a.dropIn {
+		return &solstice.RefusedError{
+			Reason: fmt.Sprintf("%s hides %s: its folder wins", s.DropIns[at], a.dropIn),
+			Hint:   "remove it: " + quoteShell("rm", s.DropIns[at]),
+		}
+	}
 	if len(s.Commands) == 0 {
 		return fmt.Errorf("%s would have no command with %s", s.Name, a.dropIn)
 	}
 	file := s.Commands[len(s.Commands)-1].File
-	if !isDropIn(file) {
-		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("%s sets ExecStart too, and is read after %s", file, dropInName),
-			Hint:   "let it come before: " + quoteShell("mv", file, filepath.Join(filepath.Dir(file), "10-"+filepath.Base(file))),
-		}
-	}
 	return &solstice.RefusedError{
-		Reason: fmt.Sprintf("%s hides %s: its folder wins", file, a.dropIn),
-		Hint:   "remove it: " + quoteShell("rm", file),
+		Reason: fmt.Sprintf("%s sets ExecStart too, and is read after %s", file, dropInName),
+		Hint:   "let it come before: " + quoteShell("mv", file, filepath.Join(filepath.Dir(file), "10-"+filepath.Base(file))),
 	}
 }
 

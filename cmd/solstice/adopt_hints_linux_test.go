@@ -24,6 +24,7 @@ func TestAdoptHints(t *testing.T) {
 		before   func(a adoptee)
 		want     string          // of the refusal
 		replace  string          // NAME or INSTANCE in a hint
+		path     string          // PATH, if it is another
 		repair   func(a adoptee) // what an operator does who is told
 		retry    []string        // the flags then, if they are others
 		byHand   bool            // the hint is about an editor: there is nothing to run
@@ -167,6 +168,44 @@ func TestAdoptHints(t *testing.T) {
 			byHand: true,
 		},
 		{
+			name:   "a user's own systemd",
+			files:  map[string]string{"/home/gaia/.config/systemd/user/gaiad.service": plain},
+			flags:  []string{"--unit", "@ROOT/home/gaia/.config/systemd/user/gaiad.service"},
+			want:   "it belongs to a user's own systemd",
+			byHand: true,
+		},
+		{
+			name:   "a user that is made at each start",
+			files:  map[string]string{"gaiad.service": plain + "DynamicUser=yes\n"},
+			want:   "its user is made anew at each start",
+			byHand: true,
+		},
+		{
+			name:   "a binary that cannot run",
+			files:  map[string]string{"gaiad.service": plain},
+			before: func(a adoptee) { a.replaceBinary([]byte("no program")) },
+			want:   "the binary in use cannot run: ",
+			repair: func(a adoptee) {
+				content, err := os.ReadFile(nodeBinary)
+				a.check(err)
+				a.replaceBinary(content)
+			},
+		},
+		{
+			name:   "a path of solstice that systemd refuses",
+			files:  map[string]string{"gaiad.service": plain, "usr/local/bin/.keep": ""},
+			before: func(a adoptee) { a.copySelf("it's/solstice") },
+			path:   "@ROOT/it's:" + os.Getenv("PATH"),
+			want:   "systemd refuses the program",
+		},
+		{
+			name:  "no systemctl",
+			files: map[string]string{"gaiad.service": plain},
+			flags: []string{"--restart"},
+			path:  "@ROOT/bin",
+			want:  "there is no systemctl here to restart the service with",
+		},
+		{
 			name:   "no command of the node",
 			files:  map[string]string{"gaiad.service": "[Service]\n" + settings + "ExecStart=@ROOT/bin/cosmovisor version\n"},
 			want:   "which is not a command of the node that solstice supervises",
@@ -186,6 +225,7 @@ func TestAdoptHints(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			if tt.name == "data of another user" && os.Geteuid() != 0 {
 				t.Skip("needs root, to give the data away")
 			}
@@ -200,7 +240,13 @@ func TestAdoptHints(t *testing.T) {
 			if tt.before != nil {
 				tt.before(a)
 			}
-			out, err := a.adopt(tt.flags...)
+			var flags []string
+			for _, flag := range tt.flags {
+				flags = append(flags, a.fill(flag))
+			}
+			a.path = a.fill(tt.path)
+			out, err := a.adopt(flags...)
+			a.path = ""
 			exit, _ := err.(*exec.ExitError)
 			if exit == nil || exit.ExitCode() != 3 || !strings.Contains(out, a.fill(tt.want)) {
 				t.Fatalf("adopt: %v, want code 3 and %q\n%s", err, a.fill(tt.want), out)
@@ -224,7 +270,6 @@ func TestAdoptHints(t *testing.T) {
 				}
 			case f.adopted == "":
 				// The hint put something right; the command that was typed first is typed again.
-				flags := tt.flags
 				if tt.retry != nil {
 					flags = tt.retry
 				}
@@ -294,6 +339,10 @@ func (f *follower) run(line string) {
 	f.Helper()
 	for _, word := range []string{"INSTANCE", "NAME"} {
 		line = strings.ReplaceAll(line, word, f.replace)
+	}
+	if strings.Contains(line, "/usr/local/bin/") { // not that of this machine
+		line = strings.ReplaceAll(line, "/usr/local/bin/", f.root+"/usr/local/bin/")
+		f.check(os.MkdirAll(filepath.Join(f.root, "usr/local/bin"), 0o755))
 	}
 	line = strings.NewReplacer(":PATH:HEIGHT", "v9:"+nodeBinary+":100", "sudo -E ", "", "sudo ", "").Replace(line)
 	program, rest, _ := strings.Cut(line, " ")
@@ -386,6 +435,7 @@ func TestAdoptAsAnotherUser(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			tt.files["home/x"] = ""
 			a := newAdoptee(t, tt.files)
 			for _, dir := range []string{a.dir, a.root} {
@@ -395,12 +445,7 @@ func TestAdoptAsAnotherUser(t *testing.T) {
 			info, err := os.Stat(closed)
 			a.check(err)
 			a.check(os.Chmod(closed, info.Mode().Perm()&0o700))
-			content, err := os.ReadFile(a.self())
-			a.check(err)
-			self := filepath.Join(a.root, "bin/solstice")
-			a.check(writeProgram(self, content))
-			a.check(os.Chmod(self, 0o755))
-			cmd := exec.Command(self, "adopt", "--plan-not-near", "--units", strings.Join(a.folders(), ","))
+			cmd := exec.Command(a.copySelf("bin/solstice"), "adopt", "--plan-not-near", "--units", strings.Join(a.folders(), ","))
 			cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 			out, err := cmd.CombinedOutput()
@@ -429,6 +474,7 @@ func TestEjectHints(t *testing.T) {
 		{"another section", "[Unit]\nDescription=x\n", "has more in it than adopt wrote", "[Service]\n[Unit]\nDescription=x\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			a := newAdoptee(t, map[string]string{"etc/systemd/system/gaiad.service": "[Service]\n" + settings + "ExecStart=@ROOT/bin/cosmovisor run start\n"})
 			if out, err := a.adopt(); err != nil {
 				t.Fatal(err, out)
@@ -509,6 +555,7 @@ func TestServiceHints(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			if tt.name == "data of another user" && os.Geteuid() != 0 {
 				t.Skip("needs root, to give the data away")
 			}

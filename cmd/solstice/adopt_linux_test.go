@@ -53,13 +53,14 @@ func TestDistanceTo(t *testing.T) {
 type adoptee struct {
 	*testHome
 	root string
+	path string // PATH, if it is another
 }
 
 // newAdoptee places files below a root, in which @ROOT, @HOME and @SELF stand for what they are here. A content that begins with -> is a
 // symlink, and one that begins with #! can be executed.
 func newAdoptee(t *testing.T, files map[string]string) adoptee {
 	t.Helper()
-	a := adoptee{newHome(t, "{}"), t.TempDir()}
+	a := adoptee{testHome: newHome(t, "{}"), root: t.TempDir()}
 	a.check(os.Symlink("genesis", filepath.Join(a.dir, "cosmovisor/current")))
 	files["etc/systemd/system/.keep"], files["usr/lib/systemd/system/.keep"] = "", ""
 	files["bin/cosmovisor"] = "#!/bin/sh\n"
@@ -97,9 +98,27 @@ func (a adoptee) folders() []string {
 // solstice runs this program as an operator would: nothing of the home is in the environment.
 func (a adoptee) solstice(args ...string) (out string, err error) {
 	cmd := exec.Command(a.self(), args...)
-	cmd.Env = []string{"PATH=" + filepath.Dir(a.self()) + ":" + os.Getenv("PATH"), "GAIAD_HOME=/of/the/operator"}
+	cmd.Env = []string{"PATH=" + cmp.Or(a.path, os.Getenv("PATH")), "NODED_HOME=/of/the/operator"}
 	text, err := cmd.CombinedOutput()
 	return string(text), err
+}
+
+// replaceBinary puts something else in the place of the binary in use, which is one file for all tests.
+func (a adoptee) replaceBinary(content []byte) {
+	path := filepath.Join(a.dir, "cosmovisor/genesis/bin/noded")
+	a.check(os.Remove(path))
+	a.check(writeProgram(path, content))
+}
+
+// copySelf puts this program at a path below the root, for all users.
+func (a adoptee) copySelf(name string) string {
+	content, err := os.ReadFile(a.self())
+	a.check(err)
+	path := filepath.Join(a.root, name)
+	a.check(os.MkdirAll(filepath.Dir(path), 0o755))
+	a.check(writeProgram(path, content))
+	a.check(os.Chmod(path, 0o755))
+	return path
 }
 
 func (a adoptee) adopt(flags ...string) (out string, err error) {
@@ -234,6 +253,7 @@ func TestAdoptInTheField(t *testing.T) {
 	t.Parallel()
 	for _, tt := range foundInTheField {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			files := map[string]string{}
 			for name, content := range tt.files {
 				if !strings.HasPrefix(name, "/") {

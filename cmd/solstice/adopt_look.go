@@ -152,7 +152,7 @@ func (a *adoption) lookAtHome(status solstice.Status, unseen error) {
 	if status.Binary.Fault != "" && a.fault == nil {
 		a.fault = &solstice.RefusedError{
 			Reason: "the binary in use cannot run: " + status.Binary.Fault,
-			Hint:   "put one that runs in its place: " + a.home.Binary(link.Dir) + "\nthen: " + a.again(),
+			Hint:   "put one that runs at " + a.home.Binary(link.Dir) + ", then: " + a.again(),
 		}
 	}
 	var dirs []string
