@@ -64,7 +64,8 @@ func (s *Service) checkProgram(text string) error {
 	return checkProgram(path)
 }
 
-// checkProgram checks a path for the characters that systemd refuses in the path of a program, however they are quoted.
+// checkProgram checks a path for the characters that systemd refuses in the path of a
+// program, however they are quoted.
 func checkProgram(path string) error {
 	for i := range len(path) {
 		if c := path[i]; c < ' ' || c == 0x7f || strings.IndexByte(`"'\`, c) >= 0 {
@@ -74,7 +75,8 @@ func checkProgram(path string) error {
 	return nil
 }
 
-// splitCommand splits a command line. \; is a word, and a ; of its own begins another command.
+// splitCommand splits a command line. \; is a word, and a ; of its own begins another
+// command.
 func splitCommand(line string) (words []word, err error) {
 	for i := 0; ; {
 		for i < len(line) && strings.IndexByte(blanks, line[i]) >= 0 {
@@ -99,7 +101,8 @@ func splitCommand(line string) (words []word, err error) {
 	}
 }
 
-// Words are the words of the command, the program first, as they stand in the unit: with % and $.
+// Words are the words of the command, the program first, as they stand in the unit: with %
+// and $.
 func (c Command) Words() (texts []string) {
 	for _, w := range c.words {
 		texts = append(texts, w.text)
@@ -107,7 +110,8 @@ func (c Command) Words() (texts []string) {
 	return texts
 }
 
-// Replace returns the line with other words in the place of one. All else stays as it is written.
+// Replace returns the line with other words in the place of one. All else stays as it is
+// written.
 func (c Command) Replace(at int, words ...string) string {
 	var quoted []string
 	for i, text := range words {
@@ -116,7 +120,8 @@ func (c Command) Replace(at int, words ...string) string {
 	return c.put(at, strings.Join(quoted, " "))
 }
 
-// Rewrite returns the line with a word written anew: a text in which % and $ mean what they mean in the unit.
+// Rewrite returns the line with a word written anew: a text in which % and $ mean what they
+// mean in the unit.
 func (c Command) Rewrite(at int, text string) string { return c.put(at, quoteSource(text)) }
 
 func (c Command) put(at int, text string) string {
@@ -130,8 +135,8 @@ func (c Command) put(at int, text string) string {
 // literal says whether a dollar sign is itself in the arguments: after a colon.
 func (c Command) literal() bool { return strings.Contains(c.Flags, ":") }
 
-// Before is what stands before a word: the flags, but for the dash that lets a failure pass for a success, and the words of what
-// it is started through, such as env.
+// Before is what stands before a word: the flags, but for the dash that lets a failure pass
+// for a success, and the words of what it is started through, such as env.
 func (c Command) Before(at int) string {
 	before := strings.ReplaceAll(c.Flags, "-", "")
 	if at == 0 {
@@ -150,19 +155,8 @@ func (c Command) From(at int) string {
 	return c.Line[first.from:]
 }
 
-// Expand returns the words of a command as the program gets them: with specifiers and variables put in.
-func (s *Service) Expand(c Command, e *Environment) (args []string, err error) {
-	for i := range c.words {
-		words, err := s.ExpandWord(c, i, e)
-		if err != nil {
-			return nil, err
-		}
-		args = append(args, words...)
-	}
-	return args, nil
-}
-
-// ExpandWord returns what becomes of one word: none or several, if it is a variable.
+// ExpandWord returns a word of a command as the program gets it: with specifiers and
+// variables put in. A variable may become none or several.
 func (s *Service) ExpandWord(c Command, at int, e *Environment) (args []string, err error) {
 	defer func() {
 		if err != nil {
@@ -181,8 +175,8 @@ func (s *Service) ExpandWord(c Command, at int, e *Environment) (args []string, 
 		text, err = e.expand(text)
 		return []string{text}, err
 	}
-	// A variable that is a word of its own is split, and one that is not set is no word. Whatever follows the dollar sign is
-	// its name, also in $HOME/.gaia.
+	// A variable that is a word of its own is split, and one that is not set is no word.
+	// Whatever follows the dollar sign is its name, also in $HOME/.gaia.
 	value, _, err := e.Get(name)
 	if err != nil {
 		return nil, err
@@ -207,7 +201,8 @@ func (s *Service) ProgramPath() (folders []string) {
 	return folders
 }
 
-// expand puts in the variables that are written ${NAME}. $$ is a dollar sign, and one before anything else is itself.
+// expand puts in the variables that are written ${NAME}. $$ is a dollar sign, and one
+// before anything else is itself.
 func (e *Environment) expand(text string) (string, error) {
 	var out strings.Builder
 	for text != "" {

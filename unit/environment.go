@@ -28,7 +28,8 @@ type variable struct {
 
 func newEnvironment() *Environment { return &Environment{variables: map[string]variable{}} }
 
-// Get returns a variable. ok is false if it is not set. The error says why neither can be told.
+// Get returns a variable. ok is false if it is not set. The error says why neither can be
+// told.
 func (e *Environment) Get(name string) (value string, ok bool, err error) {
 	v, known := e.variables[name]
 	if !known {
@@ -51,7 +52,8 @@ func (e *Environment) Names() (names []string) {
 	return names
 }
 
-// Hidden says why not all of it can be told, such as a file that this user may not read. nil: it can.
+// Hidden says why not all of it can be told, such as a file that this user may not read.
+// nil: it can.
 func (e *Environment) Hidden() error { return e.hidden }
 
 // Set sets a variable.
@@ -81,8 +83,8 @@ type assignment struct {
 	err         error // why the value cannot be told
 }
 
-// assign applies Environment=. What systemd ignores is ignored here: all that follows an error of the syntax, and what is not
-// NAME=VALUE.
+// assign applies Environment=. What systemd ignores is ignored here: all that follows an
+// error of the syntax, and what is not NAME=VALUE.
 func (s *Service) assign(value located) {
 	if value.text == "" {
 		s.assigned = nil
@@ -114,17 +116,19 @@ func isName(text string) bool {
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
-// ofManager are variables that systemd itself sets, to what is not known here unless the unit sets them.
+// ofManager are variables that systemd itself sets, to what is not known here unless the
+// unit sets them.
 var ofManager = []string{
-	"PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME", "TERM", "INVOCATION_ID", "JOURNAL_STREAM",
-	"LOG_NAMESPACE", "MAINPID", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
+	"PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME", "TERM", "INVOCATION_ID",
+	"JOURNAL_STREAM", "LOG_NAMESPACE", "MAINPID", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
 	"CREDENTIALS_DIRECTORY", "SYSTEMD_EXEC_PID", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "FDSTORE",
 }
 
 var errOfManager = errors.New("systemd sets it, and only a running systemd can tell to what")
 
-// Environment works out the environment, in the order of systemd.exec(5): what systemd sets itself, PassEnvironment=,
-// Environment=, EnvironmentFile=, and last UnsetEnvironment=. The error says why systemd would not start the service.
+// Environment works out the environment, in the order of systemd.exec(5): what systemd sets
+// itself, PassEnvironment=, Environment=, EnvironmentFile=, and last UnsetEnvironment=. The
+// error says why systemd would not start the service.
 func (s *Service) Environment() (*Environment, error) {
 	e := newEnvironment()
 	for _, name := range ofManager {
@@ -138,7 +142,7 @@ func (s *Service) Environment() (*Environment, error) {
 	s.addDirectories(e)
 	for _, value := range s.pass {
 		for _, name := range s.words(value, "PassEnvironment", e) {
-			e.forget(name, fmt.Errorf("%s: PassEnvironment= takes it from systemd, and only a running systemd can tell to what", value.file))
+			e.forget(name, fmt.Errorf("%s: PassEnvironment=: %w", value.file, errOfManager))
 		}
 	}
 	e.add(s.assigned)
@@ -213,7 +217,8 @@ func lookUpUser(name string) (*user.User, error) {
 
 // directoryRoots are where StateDirectory= and the like are.
 var directoryRoots = map[string]string{
-	"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log", "ConfigurationDirectory": "/etc",
+	"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log",
+	"ConfigurationDirectory": "/etc",
 }
 
 // addDirectories adds STATE_DIRECTORY and the like.
@@ -237,7 +242,8 @@ func (s *Service) addDirectories(e *Environment) {
 	}
 }
 
-// addFile adds the files of one EnvironmentFile=. With a dash before its name a file may be missing.
+// addFile adds the files of one EnvironmentFile=. With a dash before its name a file may be
+// missing.
 func (s *Service) addFile(e *Environment, value located) error {
 	named := func(err error) error { return fmt.Errorf("%s: EnvironmentFile=: %w", value.file, err) }
 	pattern, err := s.specify(value.text)
@@ -277,7 +283,8 @@ func (s *Service) addFile(e *Environment, value located) error {
 	return nil
 }
 
-// glob finds the files of a pattern. A folder that cannot be read is an error, and not one without files.
+// glob finds the files of a pattern. A folder that cannot be read is an error, and not one
+// without files.
 func glob(pattern string) ([]string, error) {
 	if !strings.ContainsAny(pattern, `*?[\`) {
 		if _, err := os.Lstat(pattern); err != nil {

@@ -10,7 +10,8 @@ import (
 // pair is one line of a file of variables.
 type pair struct{ name, value string }
 
-// parseEnvironmentFile reads a file of variables, systemd.exec(5). Its syntax is neither that of a unit nor that of a shell.
+// parseEnvironmentFile reads a file of variables, systemd.exec(5). Its syntax is neither
+// that of a unit nor that of a shell.
 func parseEnvironmentFile(content string) (pairs []pair, err error) {
 	if !utf8.ValidString(content) || strings.ContainsRune(content, 0) {
 		return nil, errors.New("it is not text")
@@ -41,7 +42,8 @@ type environmentParser struct {
 
 func isNewline(c byte) bool { return c == '\n' || c == '\r' }
 
-// skipComment passes a comment. Whether the line after one that ends with a backslash belongs to it changed with systemd 254.
+// skipComment passes a comment. Whether the line after one that ends with a backslash
+// belongs to it changed with systemd 254.
 func (p *environmentParser) skipComment() error {
 	start := p.at
 	for p.at < len(p.text) && !isNewline(p.text[p.at]) {
@@ -53,7 +55,8 @@ func (p *environmentParser) skipComment() error {
 		next = strings.TrimLeft(next, blanks)
 	}
 	if endsEscaped(comment) && next != "" && next[0] != '#' && next[0] != ';' {
-		return fmt.Errorf("the comment %q ends with a backslash, and whether the next line counts depends on the version of systemd", comment)
+		const fault = "the comment %q ends with a backslash, and whether the next line counts depends on the version of systemd"
+		return fmt.Errorf(fault, comment)
 	}
 	return nil
 }
@@ -73,7 +76,8 @@ func (p *environmentParser) name() (string, bool) {
 	return "", false
 }
 
-// value reads up to the end of the line. Quoted pieces may go over several lines, and blanks between them are dropped.
+// value reads up to the end of the line. Quoted pieces may go over several lines, and
+// blanks between them are dropped.
 func (p *environmentParser) value() string {
 	var out strings.Builder
 	plain := false // an unquoted piece has begun, in which quotes are characters

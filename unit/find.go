@@ -55,7 +55,8 @@ func validName(name string) bool {
 
 const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\"
 
-// canonical is the name of the unit that a file is read for, when it was asked for by another name.
+// canonical is the name of the unit that a file is read for, when it was asked for by
+// another name.
 func canonical(path, name string) string {
 	base := filepath.Base(path)
 	if kindOf(base) == kindTemplate {
@@ -65,7 +66,8 @@ func canonical(path, name string) string {
 	return base
 }
 
-// index has the services of all folders by name: the path of the file, or for an alias the name that it stands for.
+// index has the services of all folders by name: the path of the file, or for an alias the
+// name that it stands for.
 type index map[string]string
 
 // index reads the folders.
@@ -105,7 +107,8 @@ func (u Units) index() (index, error) {
 	return found, nil
 }
 
-// wanted are the services that the folders have in NAME.wants and NAME.requires: what systemctl enable has made.
+// wanted are the services that the folders have in NAME.wants and NAME.requires: what
+// systemctl enable has made.
 func (u Units) wanted() (names []string, err error) {
 	for _, folder := range u.Folders {
 		entries, err := readDir(folder)
@@ -130,8 +133,9 @@ func (u Units) wanted() (names []string, err error) {
 	return names, nil
 }
 
-// follow says what a symlink in a unit folder is: an alias, if it leads into one of the folders, or else a unit of its own that
-// is kept elsewhere. It is not ok if systemd would ignore it.
+// follow says what a symlink in a unit folder is: an alias, if it leads into one of the
+// folders, or else a unit of its own that is kept elsewhere. It is not ok if systemd would
+// ignore it.
 func follow(folders []string, dir, name string) (to string, ok bool) {
 	target, err := os.Readlink(filepath.Join(dir, name))
 	if err != nil {
@@ -208,7 +212,8 @@ func (x index) aliases(name, path string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// dropIns are the drop-ins of a service. Of one file name the first counts, and all are read in the order of their names.
+// dropIns are the drop-ins of a service. Of one file name the first counts, and all are
+// read in the order of their names.
 func (u Units) dropIns(name string, aliases []string) ([]string, error) {
 	var dirs []string
 	for _, one := range append([]string{name}, aliases...) {
@@ -250,8 +255,9 @@ func (u Units) dropIns(name string, aliases []string) ([]string, error) {
 	return paths, nil
 }
 
-// dropInNames are the names whose drop-ins apply to a service, the most specific first: its own, that of its template, and
-// those cut off after each dash, foo-bar-.service and foo-.service for foo-bar-baz.service.
+// dropInNames are the names whose drop-ins apply to a service, the most specific first: its
+// own, that of its template, and those cut off after each dash, foo-bar-.service and
+// foo-.service for foo-bar-baz.service.
 func dropInNames(name string) []string {
 	names := []string{name}
 	if kindOf(name) == kindInstance {
@@ -270,7 +276,8 @@ func dropInNames(name string) []string {
 	return append(names, dropInNames(shorter)...)
 }
 
-// readDir reads a folder that may be missing. One that this user may not read is an error: what it holds is not known.
+// readDir reads a folder that may be missing. One that this user may not read is an error:
+// what it holds is not known.
 func readDir(dir string) ([]fs.DirEntry, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {

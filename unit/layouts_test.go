@@ -11,7 +11,8 @@ const gaiad = "[Service]\nExecStart=/bin/cosmovisor run start\nEnvironment=DAEMO
 
 func sets(text string) string { return "[Service]\nEnvironment=" + text + "\n" }
 
-// layout is a situation on disk, and what systemd makes of it: see also TestAsSystemdReads, which asks it.
+// layout is a situation on disk, and what systemd makes of it: see also TestAsSystemdReads,
+// which asks it.
 type layout struct {
 	name    string
 	files   map[string]string

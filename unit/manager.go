@@ -78,7 +78,8 @@ func (m *manager) set(key string, value located) {
 			switch {
 			case !ok || !isName(name):
 			case strings.Contains(text, "%"):
-				m.environment = append(m.environment, assignment{name: name, err: fmt.Errorf("%s: DefaultEnvironment=: %w", value.file, errSpecifier)})
+				err := fmt.Errorf("%s: DefaultEnvironment=: %w", value.file, errSpecifier)
+				m.environment = append(m.environment, assignment{name: name, err: err})
 			default:
 				m.environment = append(m.environment, assignment{name: name, value: text})
 			}

@@ -8,7 +8,8 @@ import (
 // QuoteSpecifiers keeps systemd from replacing what begins with a percent sign.
 func QuoteSpecifiers(text string) string { return strings.ReplaceAll(text, "%", "%%") }
 
-// QuoteValues writes words so that systemd reads them as they are in a list such as Environment=, where a dollar sign is itself.
+// QuoteValues writes words so that systemd reads them as they are in a list such as
+// Environment=, where a dollar sign is itself.
 func QuoteValues(words ...string) string {
 	var quoted []string
 	for _, text := range words {
@@ -17,7 +18,8 @@ func QuoteValues(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// QuoteCommand writes a command so that systemd reads its words as they are, and refuses a program that systemd would refuse.
+// QuoteCommand writes a command so that systemd reads its words as they are, and refuses a
+// program that systemd would refuse.
 func QuoteCommand(words ...string) (string, error) {
 	if err := checkProgram(words[0]); err != nil {
 		return "", err
@@ -29,7 +31,8 @@ func QuoteCommand(words ...string) (string, error) {
 	return strings.Join(quoted, " "), nil
 }
 
-// quoteWord writes one word of a command. In its arguments a dollar sign begins a variable, and in the program it does not.
+// quoteWord writes one word of a command. In its arguments a dollar sign begins a variable,
+// and in the program it does not.
 func quoteWord(text string, variables bool) string {
 	text = QuoteSpecifiers(text)
 	if variables {
@@ -38,7 +41,8 @@ func quoteWord(text string, variables bool) string {
 	return quoteSource(text)
 }
 
-// quoteSource writes a word in which % and $ mean something already, in quotes if it needs them.
+// quoteSource writes a word in which % and $ mean something already, in quotes if it needs
+// them.
 func quoteSource(text string) string {
 	if text != "" && strings.IndexFunc(text, needsQuotes) < 0 {
 		return text

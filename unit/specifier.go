@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// specify puts in what the specifiers of a text stand for. One that only a running systemd can resolve is an error.
+// specify puts in what the specifiers of a text stand for. One that only a running systemd
+// can resolve is an error.
 func (s *Service) specify(text string) (string, error) {
 	var out strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -45,15 +46,20 @@ func isLetterOrDigit(c byte) bool {
 
 var errSpecifier = errors.New("only a running systemd can tell what it stands for")
 
-// fixed are the specifiers that are the same for all units of the system's manager, which runs as root. Among them are those of
-// the user: they are root's, whatever User= says.
+// fixed are the specifiers that are the same for all units of the system's manager, which
+// runs as root. Among them are those of the user: they are root's, whatever User= says.
 var fixed = map[byte]string{
 	'C': "/var/cache", 'E': "/etc", 'L': "/var/log", 'S': "/var/lib", 't': "/run", 'T': "/tmp", 'V': "/var/tmp",
 	'g': "root", 'G': "0", 'h': "/root", 'u': "root", 'U': "0",
 }
 
+// architectures are what systemd calls those that nodes run on.
+var architectures = map[string]string{"amd64": "x86-64", "arm64": "arm64", "riscv64": "riscv64", "s390x": "s390x"}
+
 // releaseKeys are the lines of os-release(5) that specifiers stand for.
-var releaseKeys = map[byte]string{'A': "IMAGE_VERSION", 'B': "BUILD_ID", 'M': "IMAGE_ID", 'o': "ID", 'w': "VERSION_ID", 'W': "VARIANT_ID"}
+var releaseKeys = map[byte]string{
+	'A': "IMAGE_VERSION", 'B': "BUILD_ID", 'M': "IMAGE_ID", 'o': "ID", 'w': "VERSION_ID", 'W': "VARIANT_ID",
+}
 
 // specifier is what a specifier stands for, systemd.unit(5).
 func (s *Service) specifier(c byte) (string, error) {
@@ -101,7 +107,7 @@ func (s *Service) specifier(c byte) (string, error) {
 		}
 		return path, err
 	case 'a':
-		if name, ok := map[string]string{"amd64": "x86-64", "arm64": "arm64", "386": "x86", "riscv64": "riscv64", "s390x": "s390x"}[runtime.GOARCH]; ok {
+		if name, ok := architectures[runtime.GOARCH]; ok {
 			return name, nil
 		}
 	case 'b':

@@ -12,8 +12,8 @@ import (
 // blanks are what systemd takes for white space.
 const blanks = " \t\n\r"
 
-// joinLines are the lines of a file as systemd reads them: without comments, also those inside of a continued line, and those
-// that end with a backslash joined to the next.
+// joinLines are the lines of a file as systemd reads them: without comments, also those
+// inside of a continued line, and those that end with a backslash joined to the next.
 func joinLines(content string) (joined []string) {
 	content = strings.TrimPrefix(content, "\ufeff")
 	content = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\x00", "\n").Replace(content)
@@ -58,7 +58,8 @@ type rules struct {
 	open        bool // a quote that is not closed ends with the text
 }
 
-// split splits a text as systemd does: at blanks that are not quoted or escaped. With an error come the words before it.
+// split splits a text as systemd does: at blanks that are not quoted or escaped. With an
+// error come the words before it.
 func split(text string, r rules) (words []word, err error) {
 	for i := 0; ; {
 		for i < len(text) && strings.IndexByte(blanks, text[i]) >= 0 {
@@ -125,7 +126,8 @@ var escapes = map[byte]string{
 	'a': "\a", 'b': "\b", 'f': "\f", 'n': "\n", 'r': "\r", 't': "\t", 'v': "\v", '\\': `\`, '"': `"`, '\'': "'", 's': " ",
 }
 
-// unescape reads the escape that follows a backslash. ok is false for one that systemd does not know.
+// unescape reads the escape that follows a backslash. ok is false for one that systemd does
+// not know.
 func unescape(text string) (value string, length int, ok bool) {
 	if value, ok := escapes[text[0]]; ok {
 		return value, 1, true
@@ -174,8 +176,8 @@ const (
 	year  = 8766 * time.Hour // 365.25 days
 )
 
-// parseSpan reads a time span of systemd, such as 5min 20s. No limit is 0, which is written 0 or infinity. A span that systemd
-// would ignore is not ok.
+// parseSpan reads a time span of systemd, such as 5min 20s. No limit is 0, which is written
+// 0 or infinity. A span that systemd would ignore is not ok.
 func parseSpan(text string) (total time.Duration, ok bool) {
 	text = strings.Trim(text, blanks)
 	if text == "infinity" {

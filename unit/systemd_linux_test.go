@@ -88,7 +88,8 @@ func shellWords(line string) (words []string) {
 	return words
 }
 
-// TestAsSystemdReads: for each layout systemd itself reads the same files, in the same order, to the same command and variables.
+// TestAsSystemdReads: for each layout systemd itself reads the same files, in the same
+// order, to the same command and variables.
 func TestAsSystemdReads(t *testing.T) {
 	for _, tt := range layouts {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,7 +140,8 @@ func TestAsSystemdReads(t *testing.T) {
 	}
 }
 
-// TestSpecifiersAsSystemd: what can be told without a running systemd is what systemd puts in, and nothing is taken as it stands.
+// TestSpecifiersAsSystemd: what can be told without a running systemd is what systemd puts
+// in, and nothing is taken as it stands.
 func TestSpecifiersAsSystemd(t *testing.T) {
 	text := "[Service]\nExecStart=/x\n"
 	for c := byte('0'); c <= 'z'; c++ {
@@ -173,8 +175,8 @@ func TestSpecifiersAsSystemd(t *testing.T) {
 	}
 }
 
-// TestSearchPath: our folders are systemd's, in its order. Which of /lib and /usr/lib is first depends on the distribution; mostly
-// they are one.
+// TestSearchPath: our folders are systemd's, in its order. Which of /lib and /usr/lib is
+// first depends on the distribution; mostly they are one.
 func TestSearchPath(t *testing.T) {
 	found := strings.Fields(analyze(t, nil, "unit-paths"))
 	fold := func(paths []string) (folded []string) {
@@ -214,7 +216,8 @@ var environmentFiles = []struct {
 	{name: "empty", content: "A=\nB=\"\"\n", want: map[string]string{"A": "", "B": ""}, elsewhere: true},
 }
 
-// TestEnvironmentFile: a file of variables as systemd reads it, for which its own generator, with the same parser, is asked.
+// TestEnvironmentFile: a file of variables as systemd reads it, for which its own
+// generator, with the same parser, is asked.
 func TestEnvironmentFile(t *testing.T) {
 	for _, tt := range environmentFiles {
 		t.Run(tt.name, func(t *testing.T) {

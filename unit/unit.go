@@ -1,9 +1,12 @@
-// Package unit reads a service of systemd as it is on disk, by systemd's own rules: which file is the unit, which drop-ins
-// apply, in which order, and what its command and environment are.
+// Package unit reads a service of systemd as it is on disk, by systemd's own rules: which
+// file is the unit, which drop-ins apply, in which order, and what its command and
+// environment are.
 //
-// It asks no systemd and writes nothing. A value that only a running systemd knows is unknown: it is an error where it is
-// needed, with the setting and the file in it, and never a guess. The rules are those of systemd.unit(5), systemd.exec(5),
-// systemd.service(5) and systemd.syntax(7); the tests compare with systemd-analyze where that is installed.
+// It asks no systemd and writes nothing. A value that only a running systemd knows is
+// unknown: it is an error where it is needed, with the setting and the file in it, and
+// never a guess. The rules are those of systemd.unit(5), systemd.exec(5),
+// systemd.service(5) and systemd.syntax(7); the tests compare with systemd-analyze where
+// that is installed.
 package unit
 
 import (
@@ -16,7 +19,8 @@ import (
 	"time"
 )
 
-// SearchPath is where systemd looks for the units of the machine, the folder that wins first.
+// SearchPath is where systemd looks for the units of the machine, the folder that wins
+// first.
 var SearchPath = []string{
 	"/etc/systemd/system.control",
 	"/run/systemd/system.control",
@@ -36,7 +40,8 @@ var SearchPath = []string{
 // AdminFolder is where whoever administers the machine keeps units and drop-ins.
 const AdminFolder = "/etc/systemd/system"
 
-// ErrMasked is the error for a unit that its administrator has masked: systemd does not start it.
+// ErrMasked is the error for a unit that its administrator has masked: systemd does not
+// start it.
 var ErrMasked = errors.New("the unit is masked")
 
 // Units are the units of a machine.
@@ -50,7 +55,6 @@ type Units struct {
 // Service is one service with its drop-ins applied.
 type Service struct {
 	Name             string   // such as gaiad.service; for an alias the name that it stands for
-	Aliases          []string // its other names
 	Path             string   // of the unit file
 	DropIns          []string // in the order in which they are read
 	Commands         []Command
@@ -76,8 +80,8 @@ type Service struct {
 // located is a value and the file that sets it.
 type located struct{ text, file string }
 
-// List returns the names of the services of the folders, among them the instances of templates that something wants. Templates and
-// aliases are not services of their own.
+// List returns the names of the services of the folders, among them the instances of
+// templates that something wants. Templates and aliases are not services of their own.
 func (u Units) List() ([]string, error) {
 	index, err := u.index()
 	if err != nil {
@@ -96,8 +100,8 @@ func (u Units) List() ([]string, error) {
 	return slices.Sorted(maps.Keys(names)), nil
 }
 
-// Load reads a service. The error is fs.ErrNotExist if no folder has it, and ErrMasked if it is masked. What systemd refuses
-// in it, or what cannot be told here, is in Faults.
+// Load reads a service. The error is fs.ErrNotExist if no folder has it, and ErrMasked if
+// it is masked. What systemd refuses in it, or what cannot be told here, is in Faults.
 func (u Units) Load(name string) (*Service, error) {
 	if !strings.HasSuffix(name, ".service") {
 		name += ".service"
@@ -114,7 +118,6 @@ func (u Units) Load(name string) (*Service, error) {
 		return nil, fmt.Errorf("no unit %s in %s: %w", name, strings.Join(u.Folders, ", "), fs.ErrNotExist)
 	}
 	s.Name = canonical(s.Path, name)
-	s.Aliases = index.aliases(s.Name, s.Path)
 	content, masked, err := readUnitFile(s.Path)
 	switch {
 	case err != nil:
@@ -122,7 +125,7 @@ func (u Units) Load(name string) (*Service, error) {
 	case masked:
 		return nil, fmt.Errorf("%s: %w", s.Path, ErrMasked)
 	}
-	if s.DropIns, err = u.dropIns(s.Name, s.Aliases); err != nil {
+	if s.DropIns, err = u.dropIns(s.Name, index.aliases(s.Name, s.Path)); err != nil {
 		return nil, err
 	}
 	if err := s.apply(s.Path, content); err != nil {
@@ -145,7 +148,8 @@ func (u Units) Load(name string) (*Service, error) {
 	return s, nil
 }
 
-// StopTimeout is how long systemd waits for the service to stop before it kills it. 0 is no limit.
+// StopTimeout is how long systemd waits for the service to stop before it kills it. 0 is no
+// limit.
 func (s *Service) StopTimeout() (time.Duration, error) {
 	if s.stopSet {
 		return s.stop, nil

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// place writes files below a folder. A content that begins with -> is a symlink to what follows.
+// place writes files below a folder. A content that begins with -> is a symlink to what
+// follows.
 func place(t *testing.T, files map[string]string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -98,7 +99,8 @@ func assigned(t *testing.T, s *Service) string {
 	return strings.Join(list, "|")
 }
 
-// TestFaults: what systemd refuses, or what only a running systemd can tell, is said with the setting and the file.
+// TestFaults: what systemd refuses, or what only a running systemd can tell, is said with
+// the setting and the file.
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct{ name, unit, want string }{
 		{"open quote", "ExecStart=/x \"a\n", `etc/g.service: ExecStart=: a quote is not closed: /x "a`},
@@ -117,7 +119,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestUnreadable: a file or a folder that this user may not read is not one that is not there.
+// TestUnreadable: a file or a folder that this user may not read is not one that is not
+// there.
 func TestUnreadable(t *testing.T) {
 	root := place(t, map[string]string{"etc/g.service": gaiad, "etc/g.service.d/1.conf": sets("A=1"), "fifo/g.service": "->ROOT/pipe"})
 	if err := os.Mkdir(filepath.Join(root, "pipe"), 0o755); err != nil { // stands for what is no file
@@ -158,7 +161,8 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestAdd: a drop-in that is not written yet is read as if it were, and one that is left is not.
+// TestAdd: a drop-in that is not written yet is read as if it were, and one that is left is
+// not.
 func TestAdd(t *testing.T) {
 	root := place(t, map[string]string{"etc/g.service": gaiad, "etc/g.service.d/old.conf": sets("A=old"), "control/g.service.d/z.conf": sets("B=z")})
 	path := filepath.Join(root, "etc/g.service.d/new.conf")
@@ -204,7 +208,8 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// TestBefore: what a command is started through is there for another one, too; a failure of that is told.
+// TestBefore: what a command is started through is there for another one, too; a failure of
+// that is told.
 func TestBefore(t *testing.T) {
 	for _, tt := range []struct {
 		line string
@@ -271,6 +276,18 @@ func TestReloads(t *testing.T) {
 	}
 }
 
+// expand are all words of a command as the program gets them.
+func expand(s *Service, c Command, e *Environment) (args []string, err error) {
+	for i := range c.Words() {
+		words, err := s.ExpandWord(c, i, e)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, words...)
+	}
+	return args, nil
+}
+
 // TestExpand: words as the program gets them.
 func TestExpand(t *testing.T) {
 	e := newEnvironment()
@@ -299,7 +316,7 @@ func TestExpand(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &Service{Name: "g@a.service"}
 			s.set("ExecStart", located{tt.line, "g"})
-			args, err := s.Expand(s.Commands[0], e)
+			args, err := expand(s, s.Commands[0], e)
 			if got := strings.Join(args, "|"); got != tt.want || (err == nil) != (tt.wantErr == "") || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
 				t.Errorf("Expand = %q, %v\n   want %q, %q", got, err, tt.want, tt.wantErr)
 			}
@@ -356,7 +373,7 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		for _, c := range s.Commands {
-			args, err := s.Expand(c, e)
+			args, err := expand(s, c, e)
 			if err == nil && len(args) == 0 {
 				t.Errorf("no words in %q", c.Line)
 			}
@@ -377,7 +394,7 @@ func FuzzQuoteCommand(f *testing.F) {
 		if len(s.Faults) > 0 || len(s.Commands) != 1 {
 			t.Fatalf("%s: %v, %d commands", line, s.Faults, len(s.Commands))
 		}
-		args, err := s.Expand(s.Commands[0], newEnvironment())
+		args, err := expand(s, s.Commands[0], newEnvironment())
 		if want := []string{"/" + program, arg}; err != nil || !slices.Equal(args, want) {
 			t.Errorf("%s: %q, %v, want %q", line, args, err, want)
 		}

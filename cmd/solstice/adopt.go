@@ -73,14 +73,18 @@ func unitsFlag(cmd *cobra.Command, folders *[]string) {
 	cmd.Flags().StringSliceVar(folders, "units", nil, "`folders` with unit files, the one that wins first (default those of systemd)")
 }
 
-// unitFolders are the folders to look in, and the one to write to. Those that somebody has named have to be there.
+// unitFolders are the folders to look in, and the one to write to. Those that somebody has
+// named have to be there.
 func unitFolders(given []string) (folders []string, own string, err error) {
 	if len(given) == 0 {
 		return unit.SearchPath, unit.AdminFolder, nil
 	}
 	for _, folder := range given {
 		if _, err := os.ReadDir(folder); err != nil {
-			return nil, "", &solstice.RefusedError{Reason: "--units: " + err.Error(), Hint: "name folders that are there, or leave --units out"}
+			return nil, "", &solstice.RefusedError{
+				Reason: "--units: " + err.Error(),
+				Hint:   "name folders that are there, or leave --units out",
+			}
 		}
 	}
 	return given, given[0], nil
@@ -157,7 +161,8 @@ func findAdoption(name string, given []string) (*adoption, error) {
 		return nil, err
 	}
 	if !a.config.supervises(a.args) {
-		return nil, a.refuseByHand(fmt.Sprintf("it calls %q, which is not a command of the node that solstice supervises", strings.Join(words, " ")))
+		const reason = "it calls %q, which is not a command of the node that solstice supervises"
+		return nil, a.refuseByHand(fmt.Sprintf(reason, strings.Join(words, " ")))
 	}
 	a.home = a.config.home(a.args)
 	if a.self, err = ownPath(); err != nil {
@@ -224,19 +229,26 @@ func (a *adoption) environment() (*unit.Environment, error) {
 	}
 	env, err := a.service.Environment()
 	if err != nil {
-		return nil, &solstice.RefusedError{Reason: err.Error(), Hint: "see what the unit sets: systemctl cat " + a.service.Name}
+		return nil, &solstice.RefusedError{
+			Reason: err.Error(),
+			Hint:   "see what the unit sets: systemctl cat " + a.service.Name,
+		}
 	}
 	if hidden := env.Hidden(); hidden != nil {
 		hint := asRoot(a.again())
 		if os.Geteuid() == 0 {
 			hint = "correct that file, then: " + a.again()
 		}
-		return nil, &solstice.RefusedError{Reason: "the settings of " + a.service.Name + " are not known: " + hidden.Error(), Hint: hint}
+		return nil, &solstice.RefusedError{
+			Reason: "the settings of " + a.service.Name + " are not known: " + hidden.Error(),
+			Hint:   hint,
+		}
 	}
 	return env, nil
 }
 
-// takeSettings sets this process's environment to what the service has of settings, and reads them.
+// takeSettings sets this process's environment to what the service has of settings, and
+// reads them.
 func (a *adoption) takeSettings(env *unit.Environment, file string) error {
 	var c Config
 	var names []string
@@ -339,7 +351,8 @@ func (a *adoption) check(restart, notNear bool) error {
 		case p.reach == unclear && !notNear:
 			return &solstice.RefusedError{
 				Reason: "a plan may be near: " + p.text,
-				Hint:   "start the node, and adopt when it answers: systemctl start " + a.service.Name + "\nif you know that no plan is near: " + a.again("--plan-not-near"),
+				Hint: "start the node, and adopt when it answers: systemctl start " + a.service.Name +
+					"\nif you know that no plan is near: " + a.again("--plan-not-near"),
 			}
 		}
 	}
@@ -348,7 +361,10 @@ func (a *adoption) check(restart, notNear bool) error {
 	}
 	if restart {
 		if _, err := exec.LookPath("systemctl"); err != nil {
-			return &solstice.RefusedError{Reason: "there is no systemctl here to restart the service with", Hint: "without --restart: " + a.again()}
+			return &solstice.RefusedError{
+				Reason: "there is no systemctl here to restart the service with",
+				Hint:   "without --restart: " + a.again(),
+			}
 		}
 	}
 	return nil
@@ -389,7 +405,8 @@ func absolute(path string) string {
 	return abs
 }
 
-// write writes the drop-in. A crash leaves none, or the whole one, which nobody reads before the next daemon-reload.
+// write writes the drop-in. A crash leaves none, or the whole one, which nobody reads
+// before the next daemon-reload.
 func (a *adoption) write() error {
 	err := os.MkdirAll(filepath.Dir(a.dropIn), 0o755)
 	if err == nil {

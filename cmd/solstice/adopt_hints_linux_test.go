@@ -13,7 +13,8 @@ import (
 	"solstice/unit"
 )
 
-// TestAdoptHints: each refusal has hints, and whoever follows them gets the service adopted. What needs a running systemd is looked at.
+// TestAdoptHints: each refusal has hints, and whoever follows them gets the service
+// adopted. What needs a running systemd is looked at.
 func TestAdoptHints(t *testing.T) {
 	t.Parallel()
 	const plain = "[Service]\n" + settings + "ExecStart=@ROOT/bin/cosmovisor run start\n"
@@ -152,7 +153,7 @@ func TestAdoptHints(t *testing.T) {
 		{
 			name:   "a setting that only systemd knows",
 			files:  map[string]string{"gaiad.service": "[Service]\nPassEnvironment=DAEMON_HOME\nEnvironment=DAEMON_NAME=noded\nExecStart=@ROOT/bin/cosmovisor run start\n"},
-			want:   "DAEMON_HOME: @ROOT/etc/systemd/system/gaiad.service: PassEnvironment= takes it from systemd",
+			want:   "DAEMON_HOME: @ROOT/etc/systemd/system/gaiad.service: PassEnvironment=: systemd sets it",
 			byHand: true,
 		},
 		{
@@ -269,7 +270,8 @@ func TestAdoptHints(t *testing.T) {
 					t.Errorf("the script does not start solstice: %v\n%s", err, got)
 				}
 			case f.adopted == "":
-				// The hint put something right; the command that was typed first is typed again.
+				// The hint put something right; the command that was typed first is typed
+				// again.
 				if tt.retry != nil {
 					flags = tt.retry
 				}
@@ -353,7 +355,8 @@ func (f *follower) run(line string) {
 			line += " --plan-not-near"
 		}
 	case "systemctl":
-		// Without a running systemd these work on the files below a root, and the others are known to exist.
+		// Without a running systemd these work on the files below a root, and the others
+		// are known to exist.
 		verb, _, _ := strings.Cut(rest, " ")
 		switch verb {
 		case "unmask", "list-unit-files":
@@ -462,7 +465,8 @@ func TestAdoptAsAnotherUser(t *testing.T) {
 	}
 }
 
-// TestEjectHints: whoever follows them has the service back under Cosmovisor, and keeps what is not solstice's.
+// TestEjectHints: whoever follows them has the service back under Cosmovisor, and keeps
+// what is not solstice's.
 func TestEjectHints(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

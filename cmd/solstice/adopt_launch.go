@@ -55,7 +55,10 @@ func (a *adoption) find(name string) error {
 		case errors.Is(err, errSolstice):
 			return refuseAdopted(s.Name)
 		case errors.Is(err, errNoCosmovisor):
-			return &solstice.RefusedError{Reason: fmt.Sprintf("%s cannot be adopted: %v", s.Name, err), Hint: "name the one that does: " + a.line("NAME")}
+			return &solstice.RefusedError{
+				Reason: fmt.Sprintf("%s cannot be adopted: %v", s.Name, err),
+				Hint:   "name the one that does: " + a.line("NAME"),
+			}
 		default:
 			return err
 		}
@@ -88,14 +91,20 @@ func (a *adoption) find(name string) error {
 	switch {
 	case len(found) > 1:
 		a.service = found[0].service
-		return &solstice.RefusedError{Reason: "several services start cosmovisor: " + strings.Join(started, ", "), Hint: "name one: " + a.again()}
+		return &solstice.RefusedError{
+			Reason: "several services start cosmovisor: " + strings.Join(started, ", "),
+			Hint:   "name one: " + a.again(),
+		}
 	case len(unread) > 0:
 		hint := asRoot(a.again())
 		if len(found) > 0 {
 			a.service = found[0].service
 			hint += "\nor name it: " + a.again()
 		}
-		return &solstice.RefusedError{Reason: "not every unit can be read, and one that cannot may start cosmovisor: " + strings.Join(unread, "; "), Hint: hint}
+		return &solstice.RefusedError{
+			Reason: "not every unit can be read, and one that cannot may start cosmovisor: " + strings.Join(unread, "; "),
+			Hint:   hint,
+		}
 	case len(found) == 0 && len(adopted) > 0:
 		return refuseAdopted(strings.Join(adopted, ", "))
 	case len(found) == 0:
@@ -128,7 +137,8 @@ func (a *adoption) refuseLoad(name string, err error) error {
 func (a *adoption) findLaunch() error {
 	s := a.service
 	if len(s.Commands) != 1 {
-		if !slices.ContainsFunc(s.Commands, func(c unit.Command) bool { return strings.Contains(c.Line, "cosmovisor") }) {
+		named := func(c unit.Command) bool { return strings.Contains(c.Line, "cosmovisor") }
+		if !slices.ContainsFunc(s.Commands, named) {
 			return errNoCosmovisor
 		}
 		return a.refuse(fmt.Sprintf("it has %s", count(len(s.Commands), "command")))
@@ -168,13 +178,15 @@ func (a *adoption) findLaunch() error {
 	return a.refuseOther(words[0])
 }
 
-// transparent are programs that start another one with the same environment and as the same user.
+// transparent are programs that start another one with the same environment and as the same
+// user.
 var transparent = []string{"nice", "ionice", "chrt", "taskset", "numactl", "stdbuf", "nohup", "prlimit", "systemd-cat"}
 
 // shells are programs whose -c is followed by a script.
 var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh"}
 
-// readEnv reads the words of env up to the program. It is not ok for an option that changes more than the environment.
+// readEnv reads the words of env up to the program. It is not ok for an option that changes
+// more than the environment.
 func (l *launch) readEnv(words []string, i int) (next int, ok bool) {
 	for ; i < len(words); i++ {
 		name, value, assigned := strings.Cut(words[i], "=")
@@ -203,7 +215,8 @@ var simple = regexp.MustCompile(`^[A-Za-z0-9 ./_:,=@+-]+$`)
 // assignment is a variable that a command of a shell begins with.
 var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
-// readScript reads a script that does nothing but start Cosmovisor. It is not ok for one that a shell changes in any way.
+// readScript reads a script that does nothing but start Cosmovisor. It is not ok for one
+// that a shell changes in any way.
 func (l *launch) readScript(text string) (ok bool) {
 	if !simple.MatchString(text) {
 		return false
@@ -268,7 +281,8 @@ func (l launch) words(s *unit.Service, e *unit.Environment) (words []string, err
 	return words, nil
 }
 
-// replace is the command with solstice in the place of Cosmovisor. Where old versions of that were started without run, it gets run.
+// replace is the command with solstice in the place of Cosmovisor. Where old versions of
+// that were started without run, it gets run.
 func (l launch) replace(c unit.Command, self string, bare bool) (string, error) {
 	words := []string{self}
 	if bare {
@@ -295,7 +309,8 @@ func (l launch) before(c unit.Command) string {
 	return c.Before(l.word)
 }
 
-// lookPath finds a program by its name, as systemd does, or as env does where that starts it. A path stays as it is.
+// lookPath finds a program by its name, as systemd does, or as env does where that starts
+// it. A path stays as it is.
 func lookPath(name string, s *unit.Service, e *unit.Environment, throughEnv bool) string {
 	if strings.Contains(name, "/") {
 		return name
@@ -313,7 +328,8 @@ func lookPath(name string, s *unit.Service, e *unit.Environment, throughEnv bool
 	return name
 }
 
-// isCosmovisor says whether a program is Cosmovisor, by its name, by what it is a symlink to, or by what it was built from.
+// isCosmovisor says whether a program is Cosmovisor, by its name, by what it is a symlink
+// to, or by what it was built from.
 func isCosmovisor(program string) bool {
 	if isSolstice(program) {
 		return false
@@ -340,7 +356,8 @@ func realBase(program string) string {
 	return filepath.Base(path)
 }
 
-// builtFrom is the package that a Go program was built from. It is not executed: it may be another user's.
+// builtFrom is the package that a Go program was built from. It is not executed: it may be
+// another user's.
 func builtFrom(program string) string {
 	info, err := readBuildInfo(program)
 	if err != nil {
@@ -359,7 +376,8 @@ func readBuildInfo(program string) (*buildinfo.BuildInfo, error) {
 	return buildinfo.ReadFile(program)
 }
 
-// cosmovisorVersion is the version that a binary has inside. It is not executed: it may be another user's.
+// cosmovisorVersion is the version that a binary has inside. It is not executed: it may be
+// another user's.
 func cosmovisorVersion(program string) string {
 	info, err := readBuildInfo(program)
 	switch {
@@ -403,7 +421,8 @@ func (a *adoption) refuseByHand(reason string) error {
 	}
 }
 
-// refuseOther refuses a service that starts Cosmovisor through something that is not understood, or not at all.
+// refuseOther refuses a service that starts Cosmovisor through something that is not
+// understood, or not at all.
 func (a *adoption) refuseOther(program string) error {
 	c := a.service.Commands[0]
 	if strings.Contains(c.Line, "cosmovisor") {
@@ -439,7 +458,8 @@ func startsCosmovisor(program string) bool {
 // startItself is a hint with the drop-in by which a service starts Cosmovisor itself.
 func (a *adoption) startItself() string {
 	line, whole := a.ownCommand()
-	hint := "let it start cosmovisor itself, by a file " + filepath.Join(a.own, a.service.Name+".d", "00-start.conf") + " with these lines:" +
+	file := filepath.Join(a.own, a.service.Name+".d", "00-start.conf")
+	hint := "let it start cosmovisor itself, by a file " + file + " with these lines:" +
 		"\n  [Service]\n  ExecStart=\n  ExecStart=" + line
 	if !whole {
 		hint += "\nand with User= and Environment= lines for what something else has set"
@@ -450,7 +470,8 @@ func (a *adoption) startItself() string {
 // separators are what a shell ends a command by.
 var separators = regexp.MustCompile(`&&|\|\||[;&|\n]`)
 
-// ownCommand is the command by which the service would start Cosmovisor itself. It is not whole if something before it may matter.
+// ownCommand is the command by which the service would start Cosmovisor itself. It is not
+// whole if something before it may matter.
 func (a *adoption) ownCommand() (line string, whole bool) {
 	const general = "/usr/local/bin/cosmovisor run start"
 	for _, c := range a.service.Commands {

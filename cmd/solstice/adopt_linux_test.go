@@ -16,7 +16,8 @@ import (
 	"solstice/unit"
 )
 
-// TestDistanceTo: what is behind is not near, and what is not known is neither near nor far.
+// TestDistanceTo: what is behind is not near, and what is not known is neither near nor
+// far.
 func TestDistanceTo(t *testing.T) {
 	plan := solstice.Plan{Name: "v2", Height: 1000}
 	at := func(height int64) *solstice.Height { return &solstice.Height{Committed: height} }
@@ -56,8 +57,9 @@ type adoptee struct {
 	path string // PATH, if it is another
 }
 
-// newAdoptee places files below a root, in which @ROOT, @HOME and @SELF stand for what they are here. A content that begins with -> is a
-// symlink, and one that begins with #! can be executed.
+// newAdoptee places files below a root, in which @ROOT, @HOME and @SELF stand for what they
+// are here. A content that begins with -> is a symlink, and one that begins with #! can be
+// executed.
 func newAdoptee(t *testing.T, files map[string]string) adoptee {
 	t.Helper()
 	a := adoptee{testHome: newHome(t, "{}"), root: t.TempDir()}
@@ -95,7 +97,8 @@ func (a adoptee) folders() []string {
 	return []string{filepath.Join(a.root, "etc/systemd/system"), filepath.Join(a.root, "usr/lib/systemd/system")}
 }
 
-// solstice runs this program as an operator would: nothing of the home is in the environment.
+// solstice runs this program as an operator would: nothing of the home is in the
+// environment.
 func (a adoptee) solstice(args ...string) (out string, err error) {
 	cmd := exec.Command(a.self(), args...)
 	cmd.Env = []string{"PATH=" + cmp.Or(a.path, os.Getenv("PATH")), "NODED_HOME=/of/the/operator"}
@@ -103,7 +106,8 @@ func (a adoptee) solstice(args ...string) (out string, err error) {
 	return string(text), err
 }
 
-// replaceBinary puts something else in the place of the binary in use, which is one file for all tests.
+// replaceBinary puts something else in the place of the binary in use, which is one file
+// for all tests.
 func (a adoptee) replaceBinary(content []byte) {
 	path := filepath.Join(a.dir, "cosmovisor/genesis/bin/noded")
 	a.check(os.Remove(path))
@@ -112,12 +116,16 @@ func (a adoptee) replaceBinary(content []byte) {
 
 // copySelf puts this program at a path below the root, for all users.
 func (a adoptee) copySelf(name string) string {
-	content, err := os.ReadFile(a.self())
+	real, err := filepath.EvalSymlinks(a.self())
 	a.check(err)
 	path := filepath.Join(a.root, name)
 	a.check(os.MkdirAll(filepath.Dir(path), 0o755))
+	if os.Link(real, path) == nil {
+		return path
+	}
+	content, err := os.ReadFile(real) // on another filesystem
+	a.check(err)
 	a.check(writeProgram(path, content))
-	a.check(os.Chmod(path, 0o755))
 	return path
 }
 
@@ -127,7 +135,8 @@ func (a adoptee) adopt(flags ...string) (out string, err error) {
 
 const settings = "Environment=DAEMON_HOME=@HOME\nEnvironment=DAEMON_NAME=noded\n"
 
-// foundInTheField are units as operators have them: of chains' guides, of installers, of roles for Ansible.
+// foundInTheField are units as operators have them: of chains' guides, of installers, of
+// roles for Ansible.
 var foundInTheField = []struct {
 	name  string
 	files map[string]string // below etc/systemd/system, unless they begin with /
@@ -248,7 +257,8 @@ var foundInTheField = []struct {
 	},
 }
 
-// TestAdoptInTheField: each of them is understood, and with the drop-in systemd starts solstice with the same arguments.
+// TestAdoptInTheField: each of them is understood, and with the drop-in systemd starts
+// solstice with the same arguments.
 func TestAdoptInTheField(t *testing.T) {
 	t.Parallel()
 	for _, tt := range foundInTheField {
@@ -307,9 +317,13 @@ func nodeArguments(t *testing.T, s *unit.Service) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words, err := s.Expand(s.Commands[0], env)
-	if err != nil {
-		t.Fatal(err)
+	var words []string
+	for i := range s.Commands[0].Words() {
+		more, err := s.ExpandWord(s.Commands[0], i, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words = append(words, more...)
 	}
 	if words[1] == "-c" {
 		words = strings.Fields(words[2])
@@ -321,7 +335,8 @@ func nodeArguments(t *testing.T, s *unit.Service) string {
 	return strings.Join(words[at+1:], " ")
 }
 
-// asSystemdStarts is the command line that systemd reads, or empty where there is no systemd-analyze.
+// asSystemdStarts is the command line that systemd reads, or empty where there is no
+// systemd-analyze.
 func asSystemdStarts(t *testing.T, folders []string, name string) string {
 	t.Helper()
 	path, err := exec.LookPath("systemd-analyze")

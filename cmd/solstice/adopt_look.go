@@ -46,8 +46,8 @@ const (
 	nearBlocks = 100              // the same where the pace of the chain is not known
 )
 
-// distanceTo says how far a plan is ahead. A height or a pace that is not known makes it unclear, unless so few blocks are left
-// that it is near at any pace.
+// distanceTo says how far a plan is ahead. A height or a pace that is not known makes it
+// unclear, unless so few blocks are left that it is near at any pace.
 func distanceTo(plan solstice.Plan, height *solstice.Height, pace node.Pace) distance {
 	d := distance{Plan: plan}
 	at, _, timed := pace.At(plan.Height)
@@ -174,7 +174,8 @@ func (a *adoption) lookAtHome(status solstice.Status, unseen error) {
 	}
 }
 
-// lookAtPlans collects what is ahead: what the chain and the disk know, and Cosmovisor's batch list.
+// lookAtPlans collects what is ahead: what the chain and the disk know, and Cosmovisor's
+// batch list.
 func (a *adoption) lookAtPlans(ctx context.Context, status solstice.Status, outlook supervisor.Outlook, unseen error) error {
 	for _, c := range status.Coming {
 		if c.Proposal != 0 || c.Height == 0 {
@@ -223,8 +224,8 @@ func (a *adoption) plan(what string, d distance, then string) {
 	a.plans = append(a.plans, d)
 }
 
-// chainFault is why it is not known whether the chain has scheduled a plan, or empty. The outlook has one fault for all that it
-// asks, and proposals don't matter here.
+// chainFault is why it is not known whether the chain has scheduled a plan, or empty. The
+// outlook has one fault for all that it asks, and proposals don't matter here.
 func (a *adoption) chainFault(ctx context.Context, outlook supervisor.Outlook) string {
 	if outlook.Plan != nil || outlook.Fault == nil {
 		return ""
@@ -271,7 +272,8 @@ func (a *adoption) lookAtBackups() {
 	}
 }
 
-// ownPath is this program, by the name that it was called by: what that is a symlink to may change.
+// ownPath is this program, by the name that it was called by: what that is a symlink to may
+// change.
 func ownPath() (string, error) {
 	path, err := exec.LookPath(os.Args[0])
 	if err != nil {
@@ -280,7 +282,8 @@ func ownPath() (string, error) {
 	return filepath.Abs(path)
 }
 
-// lookUpUser finds a user by name or number, also one that only the system's own tools know of.
+// lookUpUser finds a user by name or number, also one that only the system's own tools know
+// of.
 func lookUpUser(name string) (*user.User, error) {
 	if u, err := user.Lookup(name); err == nil {
 		return u, nil
@@ -296,8 +299,8 @@ func lookUpUser(name string) (*user.User, error) {
 	return &user.User{Username: fields[0], Uid: fields[2], Gid: fields[3], HomeDir: fields[5]}, nil
 }
 
-// checkUser checks what systemd and solstice would refuse at the start: the service's user is not there, cannot execute solstice,
-// or does not own the data.
+// checkUser checks what systemd and solstice would refuse at the start: the service's user
+// is not there, cannot execute solstice, or does not own the data.
 func (a *adoption) checkUser() error {
 	if a.service.DynamicUser {
 		return a.refuseByHand("its user is made anew at each start (DynamicUser=), so what it may do is not known")
@@ -332,14 +335,22 @@ func (a *adoption) checkUser() error {
 	info, err := os.Stat(a.home.Data())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &solstice.RefusedError{Reason: "the node has no data directory: " + err.Error(), Hint: "start it once under Cosmovisor: systemctl start " + a.service.Name}
+		return &solstice.RefusedError{
+			Reason: "the node has no data directory: " + err.Error(),
+			Hint:   "start it once under Cosmovisor: systemctl start " + a.service.Name,
+		}
 	case err != nil:
-		return &solstice.RefusedError{Reason: "whose the data is cannot be told: " + err.Error(), Hint: asRoot(a.again())}
+		return &solstice.RefusedError{
+			Reason: "whose the data is cannot be told: " + err.Error(),
+			Hint:   asRoot(a.again()),
+		}
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && uint64(stat.Uid) != uid && !a.config.AllowOtherOwner {
 		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("the service runs as %s, and %s belongs to user %d: solstice would refuse to start there", u.Username, a.home.Data(), stat.Uid),
-			Hint:   "give all of it to one user: " + quoteShell("chown", "-R", u.Username+":", a.home.Dir) + "\nor set SOLSTICE_ALLOW_OTHER_OWNER=true in the unit",
+			Reason: fmt.Sprintf("the service runs as %s, and %s belongs to user %d: solstice would refuse to start there",
+				u.Username, a.home.Data(), stat.Uid),
+			Hint: "give all of it to one user: " + quoteShell("chown", "-R", u.Username+":", a.home.Dir) +
+				"\nor set SOLSTICE_ALLOW_OTHER_OWNER=true in the unit",
 		}
 	}
 	return nil
