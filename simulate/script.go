@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"solstice/internal/shell"
 )
 
 // StartScript is the name of a script in a kept network's folder that starts it again.
@@ -35,7 +37,7 @@ start() { # name, arguments
   env %sDAEMON_HOME="$PWD/$name" DAEMON_NAME=%s "$solstice" run start --home "$PWD/$name" "$@" >>"$name.log" 2>&1 &
   nodes="$nodes $!"
 }
-`, quote(self), environ(s.config.Environ), quote(s.chains[0].Name))
+`, shell.Quote(self), environ(s.config.Environ), shell.Quote(s.chains[0].Name))
 	for _, m := range s.members {
 		fmt.Fprintf(&text, "start %s%s # RPC: http://%s\n", m.Name, arguments(m.Args), m.RPC)
 	}
@@ -43,19 +45,16 @@ start() { # name, arguments
 	return os.WriteFile(filepath.Join(s.config.Dir, StartScript), []byte(text.String()), 0o755)
 }
 
-// quote writes a word for a shell.
-func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
-
 func arguments(words []string) (text string) {
 	for _, word := range words {
-		text += " " + quote(word)
+		text += " " + shell.Quote(word)
 	}
 	return text
 }
 
 func environ(variables []string) (text string) {
 	for _, variable := range variables {
-		text += quote(variable) + " "
+		text += shell.Quote(variable) + " "
 	}
 	return text
 }

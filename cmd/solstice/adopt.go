@@ -17,6 +17,7 @@ import (
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/internal/shell"
 	"solstice/unit"
 )
 
@@ -201,19 +202,7 @@ func (a *adoption) line(name string, flags ...string) string {
 	if name != "" {
 		words = append(words, "--unit", name)
 	}
-	return quoteShell(append(words, flags...)...)
-}
-
-// quoteShell writes words for a shell.
-func quoteShell(words ...string) string {
-	var quoted []string
-	for _, text := range words {
-		if text == "" || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-=:,+@%") != "" {
-			text = "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-		}
-		quoted = append(quoted, text)
-	}
-	return strings.Join(quoted, " ")
+	return shell.Quote(append(words, flags...)...)
 }
 
 // asRoot is a command line for whoever may not do it.
@@ -323,7 +312,7 @@ func (a *adoption) refuseSelf(err error) error {
 }
 
 func (a *adoption) installHint() string {
-	return "put solstice where it can be started: " + quoteShell("install", "-m", "755", a.self, "/usr/local/bin/solstice") +
+	return "put solstice where it can be started: " + shell.Quote("install", "-m", "755", a.self, "/usr/local/bin/solstice") +
 		"\nthen: /usr/local/bin/" + a.again()
 }
 
@@ -384,7 +373,7 @@ func (a *adoption) checkOrder() error {
 	if at := slices.IndexFunc(s.DropIns, isDropIn); at >= 0 && s.DropIns[at] != a.dropIn {
 		return &solstice.RefusedError{
 			Reason: fmt.Sprintf("%s hides %s: its folder wins", s.DropIns[at], a.dropIn),
-			Hint:   "remove it: " + quoteShell("rm", s.DropIns[at]),
+			Hint:   "remove it: " + shell.Quote("rm", s.DropIns[at]),
 		}
 	}
 	if len(s.Commands) == 0 {
@@ -393,7 +382,7 @@ func (a *adoption) checkOrder() error {
 	file := s.Commands[len(s.Commands)-1].File
 	return &solstice.RefusedError{
 		Reason: fmt.Sprintf("%s sets ExecStart too, and is read after %s", file, dropInName),
-		Hint:   "let it come before: " + quoteShell("mv", file, filepath.Join(filepath.Dir(file), "10-"+filepath.Base(file))),
+		Hint:   "let it come before: " + shell.Quote("mv", file, filepath.Join(filepath.Dir(file), "10-"+filepath.Base(file))),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"solstice"
+	"solstice/internal/shell"
 	"solstice/unit"
 )
 
@@ -123,7 +124,7 @@ func (a *adoption) refuseLoad(name string, err error) error {
 	prefix, _, instances := strings.Cut(strings.TrimSuffix(name, ".service"), "@")
 	switch {
 	case errors.Is(err, unit.ErrMasked):
-		hint = "unmask it: systemctl unmask " + quoteShell(name)
+		hint = "unmask it: systemctl unmask " + shell.Quote(name)
 	case errors.Is(err, fs.ErrPermission):
 		hint = asRoot(a.line(name))
 	case errors.Is(err, fs.ErrNotExist):

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"solstice"
+	"solstice/internal/shell"
 	"solstice/node"
 	"solstice/report"
 	"solstice/supervisor"
@@ -132,9 +133,9 @@ func (a *adoption) lookAtUnit() {
 func (a *adoption) lookAtHome(status solstice.Status, unseen error) {
 	a.row("home", a.home.Dir, "stays")
 	if a.home.Node != a.home.Dir {
-		a.row("node's home", a.home.Node+", by --home; Cosmovisor looks for plans in DAEMON_HOME only", "its plans are seen")
+		a.row("node's home", a.home.Node+", by "+a.home.NodeFrom+"; Cosmovisor looks for plans in DAEMON_HOME only", "its plans are seen")
 	}
-	if link, _ := node.Flag(a.args, "home"); link != "" && !filepath.IsAbs(link) {
+	if link, _ := (node.CommandLine{Args: a.args}).Flag("home"); link != "" && !filepath.IsAbs(link) {
 		a.row("--home", link+" is relative", "begins in "+a.home.Root()+", as with Cosmovisor 1.7")
 	}
 	link, _ := a.home.Current()
@@ -192,7 +193,7 @@ func (a *adoption) lookAtPlans(ctx context.Context, status solstice.Status, outl
 	if err != nil {
 		return &solstice.RefusedError{
 			Reason: "Cosmovisor's batch list cannot be read: " + err.Error(),
-			Hint: "put it aside: " + quoteShell("mv", a.home.BatchFile(), a.home.BatchFile()+".broken") +
+			Hint: "put it aside: " + shell.Quote("mv", a.home.BatchFile(), a.home.BatchFile()+".broken") +
 				"\nand add its upgrades once solstice runs: solstice add-batch-upgrade --upgrade-list NAME:PATH:HEIGHT",
 		}
 	}
@@ -349,7 +350,7 @@ func (a *adoption) checkUser() error {
 		return &solstice.RefusedError{
 			Reason: fmt.Sprintf("the service runs as %s, and %s belongs to user %d: solstice would refuse to start there",
 				u.Username, a.home.Data(), stat.Uid),
-			Hint: "give all of it to one user: " + quoteShell("chown", "-R", u.Username+":", a.home.Dir) +
+			Hint: "give all of it to one user: " + shell.Quote("chown", "-R", u.Username+":", a.home.Dir) +
 				"\nor set SOLSTICE_ALLOW_OTHER_OWNER=true in the unit",
 		}
 	}

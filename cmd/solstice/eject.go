@@ -18,6 +18,7 @@ import (
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/internal/shell"
 	"solstice/rollback"
 	"solstice/upgrade"
 )
@@ -142,7 +143,7 @@ func isOwnDropIn(home solstice.Home, file string, given []string) (bool, error) 
 	case !onlyCommand.MatchString(rest):
 		return false, &solstice.RefusedError{
 			Reason: file + " has more in it than adopt wrote",
-			Hint: "take out what adopt wrote: " + quoteShell("sed", "-i", "-e", "1d", "-e", "/^ExecStart=/d", "-e", "/^ExecReload=.* reload$/d", file) +
+			Hint: "take out what adopt wrote: " + shell.Quote("sed", "-i", "-e", "1d", "-e", "/^ExecStart=/d", "-e", "/^ExecReload=.* reload$/d", file) +
 				"\nand have systemd read it: systemctl daemon-reload\nthen: " + ejectLine(given),
 		}
 	}
@@ -163,7 +164,7 @@ func ejectLine(given []string) string {
 	if words = append(words, "solstice", "eject"); len(given) > 0 {
 		words = append(words, "--units", strings.Join(given, ","))
 	}
-	return quoteShell(words...)
+	return shell.Quote(words...)
 }
 
 // asOwner does something in the home as the user whose data it is, if this is root: what root makes there, that user can't change.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"solstice"
+	"solstice/internal/shell"
 	"solstice/node"
 	"solstice/sidecar"
 	"solstice/supervisor"
@@ -117,7 +118,7 @@ func (c *Config) startHome(args []string) (solstice.Home, error) {
 // nameHome is the hint that a home is to be named.
 func nameHome(args []string, home string) string {
 	words := append(append([]string{"run"}, args...), "--home", home)
-	return "name the home in the node's arguments: solstice " + quoteCommand(words...)
+	return "name the home in the node's arguments: solstice " + shell.Quote(words...)
 }
 
 // looksLikeHome says whether a node's home is there: its data, or its configuration.

@@ -18,6 +18,7 @@ import (
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/internal/shell"
 	"solstice/sidecar"
 	"solstice/unit"
 )
@@ -170,12 +171,12 @@ func (s *service) runAs(login string, other bool) error {
 			return &solstice.RefusedError{Reason: fmt.Sprintf("%s belongs to a user without a name: %d", path, owner), Hint: "name the one that runs the node: solstice service --user NAME"}
 		}
 	} else if u, err = lookUpUser(login); err != nil {
-		return &solstice.RefusedError{Reason: fmt.Sprintf("there is no user %q", login), Hint: "make one: " + quoteShell("useradd", "--system", "--home-dir", s.home.Node, login)}
+		return &solstice.RefusedError{Reason: fmt.Sprintf("there is no user %q", login), Hint: "make one: " + shell.Quote("useradd", "--system", "--home-dir", s.home.Node, login)}
 	}
 	if u.Uid != strconv.Itoa(owner) && !other {
 		return &solstice.RefusedError{
 			Reason: fmt.Sprintf("%s does not belong to %s: solstice would refuse to start the node", path, u.Username),
-			Hint:   "give it to that user: " + quoteShell("chown", "-R", u.Username+":", s.home.Node),
+			Hint:   "give it to that user: " + shell.Quote("chown", "-R", u.Username+":", s.home.Node),
 		}
 	}
 	s.user, s.group = u.Username, u.Gid
@@ -299,7 +300,7 @@ func (s *service) text() (string, error) {
 	if err != nil {
 		return "", &solstice.RefusedError{
 			Reason: err.Error(),
-			Hint:   "put solstice elsewhere, and call that one: " + quoteShell("install", "-m", "755", s.program[0], "/usr/local/bin/solstice"),
+			Hint:   "put solstice elsewhere, and call that one: " + shell.Quote("install", "-m", "755", s.program[0], "/usr/local/bin/solstice"),
 		}
 	}
 	reload, err := unit.QuoteCommand(append(slices.Clone(s.program), "reload")...)
@@ -390,7 +391,7 @@ func (s *service) install(cmd *cobra.Command, text, dir string, dryRun bool) err
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &solstice.RefusedError{
 			Reason: err.Error(),
-			Hint:   "write it under a name of your choice: " + s.line() + " | sudo tee " + quoteShell(filepath.Join(dir, "NAME.service")),
+			Hint:   "write it under a name of your choice: " + s.line() + " | sudo tee " + shell.Quote(filepath.Join(dir, "NAME.service")),
 		}
 	}
 	out, name := cmd.OutOrStdout(), strings.TrimSuffix(s.name(), ".service")
@@ -403,9 +404,9 @@ func (s *service) install(cmd *cobra.Command, text, dir string, dryRun bool) err
 	} else {
 		if err := durable.WriteFile(path, []byte(text), 0o644); err != nil {
 			hint := "as root, with this environment: sudo -E " + s.line("--install", "--dir", dir) +
-				"\nor, if sudo does not keep the environment: " + s.line() + " | sudo tee " + quoteShell(path)
+				"\nor, if sudo does not keep the environment: " + s.line() + " | sudo tee " + shell.Quote(path)
 			if errors.Is(err, fs.ErrNotExist) {
-				hint = "make the folder: " + quoteShell("mkdir", "-p", dir)
+				hint = "make the folder: " + shell.Quote("mkdir", "-p", dir)
 			}
 			return &solstice.RefusedError{Reason: "the unit cannot be written: " + err.Error(), Hint: hint}
 		}
@@ -449,7 +450,7 @@ func (s *service) checkHome(path string) error {
 
 // line is the command line of service for this home, with flags.
 func (s *service) line(flags ...string) string {
-	return quoteShell(slices.Concat(s.program, []string{"service"}, flags, []string{"--user", s.user, "--"}, s.args)...)
+	return shell.Quote(slices.Concat(s.program, []string{"service"}, flags, []string{"--user", s.user, "--"}, s.args)...)
 }
 
 // reload makes systemd read its units again, if it runs this machine and the folder is one of its own.

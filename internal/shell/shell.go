@@ -4,12 +4,17 @@ package shell
 
 import "strings"
 
-// Quote returns a word as it has to be typed. A word of safe characters stays as it is.
-func Quote(word string) string {
-	if word != "" && strings.Trim(word, safe) == "" {
-		return word
+// Quote returns words as they have to be typed, with blanks between them. A word of safe
+// characters stays as it is.
+func Quote(words ...string) string {
+	var quoted []string
+	for _, word := range words {
+		if word == "" || strings.Trim(word, safe) != "" {
+			word = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+		quoted = append(quoted, word)
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return strings.Join(quoted, " ")
 }
 
 // safe are the characters that no shell takes for anything but themselves.
