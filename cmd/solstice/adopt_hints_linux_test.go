@@ -381,7 +381,6 @@ func (f *follower) run(line string) {
 	}
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Env = []string{"PATH=" + filepath.Dir(f.self()) + ":" + os.Getenv("PATH"), "DAEMON_HOME=" + f.dir, "DAEMON_NAME=noded"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case strings.HasPrefix(rest, "adopt "):
