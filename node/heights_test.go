@@ -16,43 +16,6 @@ import (
 	"solstice"
 )
 
-// stoppedNode is a home with the files of a node that has stored this block and committed the one before it.
-func stoppedNode(t *testing.T, height int64) (solstice.Home, Settings) {
-	t.Helper()
-	home := home(t, "")
-	makeDatabase(t, filepath.Join(home.Data(), "application.db"), "s/latest", varint(1, height-1))
-	makeDatabase(t, filepath.Join(home.Data(), "blockstore.db"), "blockStore", join(varint(1, 3), varint(2, height)))
-	write(t, filepath.Join(home.Data(), "cs.wal", "wal"), join(ended(height-1), ended(height)))
-	return home, ReadSettings(home, nil, noEnv)
-}
-
-// makeDatabase makes a database with a table and a journal, in which a key has this value.
-func makeDatabase(t testing.TB, dir, key string, value []byte) {
-	t.Helper()
-	for i := range 3 {
-		db, err := leveldb.OpenFile(dir, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for j := range 4 {
-			if err := db.Put(fmt.Appendf(nil, "s/k:bank/%d/%d", i, j), make([]byte, 10), nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := db.Put([]byte(key), varint(1, int64(i+1)), nil); err != nil {
-			t.Fatal(err)
-		}
-		if i == 2 {
-			if err := db.Put([]byte(key), value, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := db.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 func TestReadHeights(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -62,10 +25,10 @@ func TestReadHeights(t *testing.T) {
 	}{
 		{"halted", func(*testing.T, string, *Settings) {}, "36 application.db, 37 blockstore.db, base 3", [2]string{}},
 		{"before-there-was-a-base", func(t *testing.T, data string, _ *Settings) {
-			makeDatabase(t, data+"/blockstore.db", "blockStore", varint(2, 37))
+			makeDatabase(t, goLevelDB, data+"/blockstore.db", "blockStore", varint(2, 37))
 		}, "36 application.db, 37 blockstore.db, base 1", [2]string{}},
 		{"state-in-json", func(t *testing.T, data string, _ *Settings) {
-			makeDatabase(t, data+"/blockstore.db", "blockStore", []byte(`{"base":"5","height":"37"}`))
+			makeDatabase(t, goLevelDB, data+"/blockstore.db", "blockStore", []byte(`{"base":"5","height":"37"}`))
 		}, "36 application.db, 37 blockstore.db, base 5", [2]string{}},
 		{"databases-elsewhere", func(t *testing.T, data string, s *Settings) {
 			s.DBDir = data + "/db"
@@ -73,12 +36,23 @@ func TestReadHeights(t *testing.T) {
 		}, "36 application.db, 37 db/blockstore.db, base 3", [2]string{}},
 		{"pebble-by-the-settings", func(_ *testing.T, _ string, s *Settings) {
 			s.DBBackend, s.AppDBBackend = "pebbledb", "pebbledb"
-		}, "0 , 37 cs.wal/wal, base 0", [2]string{"database of pebbledb"}},
+		}, "36 application.db, 37 blockstore.db, base 3", [2]string{}},
 		{"pebble-by-its-files", func(t *testing.T, data string, _ *Settings) {
 			write(t, data+"/application.db/OPTIONS-000003", nil)
 			write(t, data+"/blockstore.db/marker.format-version.000001.013", nil)
-		}, "0 , 37 cs.wal/wal, base 0", [2]string{"OPTIONS-000003"}},
-		{"app-in-pebble", func(_ *testing.T, _ string, s *Settings) { s.AppDBBackend = "pebbledb" }, "0 , 37 blockstore.db, base 3", [2]string{"database of pebbledb"}},
+		}, "0 , 37 cs.wal/wal, base 0", [2]string{"unknown to the objstorage provider"}},
+		{"rocksdb", func(t *testing.T, data string, _ *Settings) {
+			write(t, data+"/application.db/OPTIONS-000003", []byte("[Version]\n  rocksdb_version=9.1.1\n"))
+			write(t, data+"/blockstore.db/IDENTITY", []byte("x"))
+		}, "0 , 37 cs.wal/wal, base 0", [2]string{"a database of rocksdb, which cannot be read"}},
+		{"badgerdb", func(t *testing.T, data string, _ *Settings) {
+			remove(t, data+"/application.db/CURRENT")
+			write(t, data+"/application.db/KEYREGISTRY", nil)
+		}, "0 , 37 blockstore.db, base 3", [2]string{"a database of badgerdb, which cannot be read"}},
+		{"boltdb", func(t *testing.T, data string, _ *Settings) {
+			remove(t, data+"/blockstore.db")
+			write(t, data+"/blockstore.db", append(make([]byte, 16), 0xed, 0xda, 0x0c, 0xed))
+		}, "36 application.db, 37 cs.wal/wal, base 0", [2]string{}},
 		{"memiavl", func(t *testing.T, data string, _ *Settings) {
 			write(t, data+"/memiavl.db/current", nil)
 		}, "0 , 37 blockstore.db, base 3", [2]string{"memiavl.db"}},
@@ -91,21 +65,27 @@ func TestReadHeights(t *testing.T) {
 			write(t, data+"/application.db", nil)
 			write(t, data+"/blockstore.db", nil)
 			write(t, data+"/cs.wal", nil)
-		}, "0 , 0 , base 0", [2]string{"not a directory", "not a directory"}},
+		}, "0 , 0 , base 0", [2]string{"is a file, not a directory", "is a file, not a directory"}},
 		{"before-the-first-block", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/cs.wal")
-			makeDatabase(t, data+"/application.db", "s/latest", nil)
-			makeDatabase(t, data+"/blockstore.db", "blockStore", nil)
+			makeDatabase(t, goLevelDB, data+"/application.db", "s/latest", nil)
+			makeDatabase(t, goLevelDB, data+"/blockstore.db", "blockStore", nil)
 		}, "0 , 0 , base 0", [2]string{"has no height", "has no height"}},
 		{"negative", func(t *testing.T, data string, _ *Settings) {
-			makeDatabase(t, data+"/application.db", "s/latest", varint(1, -5))
-			makeDatabase(t, data+"/blockstore.db", "blockStore", varint(2, -5))
+			makeDatabase(t, goLevelDB, data+"/application.db", "s/latest", varint(1, -5))
+			makeDatabase(t, goLevelDB, data+"/blockstore.db", "blockStore", varint(2, -5))
 		}, "0 , 37 cs.wal/wal, base 0", [2]string{"has no height"}},
 		{"other-keys-only", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/application.db")
-			makeDatabase(t, data+"/application.db", "other", varint(1, 5))
+			makeDatabase(t, goLevelDB, data+"/application.db", "other", varint(1, 5))
 		}, "0 , 37 blockstore.db, base 3", [2]string{"not found"}},
-		{"no-lock", func(t *testing.T, data string, _ *Settings) { remove(t, data+"/application.db/LOCK") }, "0 , 37 blockstore.db, base 3", [2]string{"no file LOCK"}},
+		{"no-lock", func(t *testing.T, data string, _ *Settings) { remove(t, data+"/application.db/LOCK") }, "36 application.db, 37 blockstore.db, base 3", [2]string{}},
+		{"unreadable-lock", func(t *testing.T, data string, _ *Settings) {
+			remove(t, data+"/application.db/LOCK")
+			if err := os.Symlink("LOCK", data+"/application.db/LOCK"); err != nil { // to itself
+				t.Fatal(err)
+			}
+		}, "0 , 37 blockstore.db, base 3", [2]string{"too many levels of symbolic links"}},
 		{"empty-folder", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/application.db")
 			write(t, data+"/application.db/LOCK", nil)
@@ -115,10 +95,10 @@ func TestReadHeights(t *testing.T) {
 			if err := os.Truncate(data+"/application.db/000099.log", 1<<40); err != nil {
 				t.Skip(err)
 			}
-		}, "0 , 37 blockstore.db, base 3", [2]string{"MiB of journals"}},
+		}, "0 , 37 blockstore.db, base 3", [2]string{"MiB of journals, which is more than can be read into memory"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			home, settings := stoppedNode(t, 37)
+			home, settings := stoppedNode(t, goLevelDB, 37)
 			tt.change(t, home.Data(), &settings)
 			before := listing(t, home.Node)
 			h := ReadHeights(home, settings)
@@ -139,7 +119,7 @@ func TestReadHeights(t *testing.T) {
 
 // TestDatabaseInUse: a node that runs is not read, also where its WAL would tell.
 func TestDatabaseInUse(t *testing.T) {
-	home, settings := stoppedNode(t, 37)
+	home, settings := stoppedNode(t, goLevelDB, 37)
 	for _, name := range []string{"application.db", "blockstore.db"} {
 		db, err := leveldb.OpenFile(filepath.Join(home.Data(), name), nil)
 		if err != nil {
@@ -157,7 +137,7 @@ func TestDatabaseInUse(t *testing.T) {
 
 // TestReadsAgain: reading leaves no lock behind, for a second reading and for the node.
 func TestReadsAgain(t *testing.T) {
-	home, settings := stoppedNode(t, 37)
+	home, settings := stoppedNode(t, goLevelDB, 37)
 	for range 2 {
 		if h := ReadHeights(home, settings); h.Committed.Height != 36 {
 			t.Errorf("%+v", h)
@@ -173,7 +153,7 @@ func TestReadsAgain(t *testing.T) {
 // TestDamagedDatabase: wherever a byte is wrong or the file ends, the answer is a height that was committed once, or an
 // error.
 func TestDamagedDatabase(t *testing.T) {
-	home, settings := stoppedNode(t, 37)
+	home, settings := stoppedNode(t, goLevelDB, 37)
 	dir := filepath.Join(home.Data(), "application.db")
 	files, err := filepath.Glob(dir + "/*")
 	if err != nil {
@@ -181,7 +161,7 @@ func TestDamagedDatabase(t *testing.T) {
 	}
 	check := func(what string) {
 		t.Helper()
-		r, _ := committed(home, settings)
+		r := committedHere(home, settings)
 		if r.Err == nil && r.Height != 36 && (r.Height < 1 || r.Height > 3) {
 			t.Errorf("%s: %+v", what, r)
 		}
@@ -204,15 +184,22 @@ func TestDamagedDatabase(t *testing.T) {
 		}
 		write(t, path, content)
 	}
-	if r, _ := committed(home, settings); r.Height != 36 {
+	if r := committedHere(home, settings); r.Height != 36 {
 		t.Errorf("undamaged again: %+v", r)
 	}
+}
+
+// committedHere is what the application has committed, read in this process.
+func committedHere(home solstice.Home, settings Settings) Reading {
+	var h Heights
+	readCommitted(filesOf(home, settings), &h)
+	return h.Committed
 }
 
 // TestDamagedFooter: the library would allocate a block of the size that a table's footer gives, and without memory for it
 // the process would end.
 func TestDamagedFooter(t *testing.T) {
-	home, _ := stoppedNode(t, 37)
+	home, _ := stoppedNode(t, goLevelDB, 37)
 	tables, err := filepath.Glob(filepath.Join(home.Data(), "application.db", "*.ldb"))
 	if err != nil || len(tables) == 0 {
 		t.Fatal(tables, err)
@@ -230,8 +217,8 @@ func TestDamagedFooter(t *testing.T) {
 			copy(content[len(content)-48:], footer)
 			write(t, path, content)
 		}
-		err := readLevelDB(filepath.Dir(tables[0]), func(db *leveldb.DB) error {
-			_, err := db.Get([]byte("s/k:bank/0/0"), nil) // in a table, not in the journal
+		_, err := readDatabase(filepath.Dir(tables[0]), goLevelDB, func(db database) error {
+			_, err := db.get([]byte("s/k:bank/0/0")) // in a table, not in the journal
 			return err
 		})
 		checkErr(t, err, "a block outside of the file")
@@ -306,7 +293,7 @@ func remove(t *testing.T, paths ...string) {
 // FuzzReadLevelDB: whatever lies in a file of a database, its height is one, or an error.
 func FuzzReadLevelDB(f *testing.F) {
 	dir := filepath.Join(f.TempDir(), "application.db")
-	makeDatabase(f, dir, "s/latest", varint(1, 36))
+	makeDatabase(f, goLevelDB, dir, "s/latest", varint(1, 36))
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
 		f.Fatal(err)
@@ -322,8 +309,8 @@ func FuzzReadLevelDB(f *testing.F) {
 		path := files[int(which)%len(files)]
 		write(t, path, content)
 		defer write(t, path, contents[path])
-		read := func(db *leveldb.DB) (int64, error) { return getHeight(db, "s/latest", parseLatest) }
-		if r := readDatabase(dir, goLevelDB, read); r.Err == nil && r.Height <= 0 {
+		read := func(db database) (int64, error) { return getHeight(db, "s/latest", parseLatest) }
+		if r := readHeight(dir, goLevelDB, read); r.Err == nil && r.Height <= 0 {
 			t.Errorf("%+v", r)
 		}
 	})

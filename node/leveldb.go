@@ -5,49 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/syndtr/goleveldb/leveldb"
+	ldberrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
-// goLevelDB is the name of the one kind of database that we read.
-const goLevelDB = "goleveldb"
-
-// maxJournals is how much of a database may lie in journals, in bytes: opening it reads them into memory. A node begins a
-// new one every 4 MiB.
-const maxJournals = 64 << 20
-
-// ErrInUse means that another process has a database open, so the node is not stopped.
-var ErrInUse = errors.New("another process has the database open")
-
-// readLevelDB opens a database for read. It writes nothing. While it reads, the node can't open the database.
-//
-// A damaged database is an error, also where the library panics. Then what the library held is lost to the process; it is
-// small.
-func readLevelDB(dir string, read func(*leveldb.DB) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("read %s: %v", dir, r)
-		}
-	}()
-	journals, err := checkLevelDB(dir)
-	if err != nil {
-		return err
-	}
-	files, err := storage.OpenFile(dir, true)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return fmt.Errorf("open %s: %w", dir, ErrInUse)
-	}
-	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
-	}
-	defer files.Close()
-	db, err := leveldb.Open(checkedFiles{files}, &opt.Options{
+// readLevelDB opens a database of goleveldb and reads it.
+func readLevelDB(dir string, journals int64, read func(database) error) error {
+	db, err := leveldb.Open(levelFiles(dir), &opt.Options{
 		ReadOnly:               true,
 		ErrorIfMissing:         true,
 		DisableBlockCache:      true,
@@ -59,86 +33,149 @@ func readLevelDB(dir string, read func(*leveldb.DB) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	if err = read(db); err != nil {
+	if err = read(levelDatabase{db}); err != nil {
 		err = fmt.Errorf("read %s: %w", dir, err)
 	}
 	return errors.Join(err, db.Close())
 }
 
-// getHeight reads the height that stands under a key.
-func getHeight(db *leveldb.DB, key string, parse func(value []byte) (int64, error)) (height int64, err error) {
-	value, err := db.Get([]byte(key), nil)
-	if err == nil {
-		height, err = parse(value)
+type levelDatabase struct{ db *leveldb.DB }
+
+func (d levelDatabase) get(key []byte) ([]byte, error) {
+	value, err := d.db.Get(key, nil)
+	if errors.Is(err, leveldb.ErrNotFound) {
+		return nil, errNotFound
 	}
-	if err != nil {
-		err = fmt.Errorf("%s: %w", key, err)
-	}
-	return height, err
+	return value, err
 }
 
-// checkLevelDB returns an error unless dir holds a database of goleveldb, and nothing that opening it would write or that
-// would not fit into memory. journals is their size in bytes.
-func checkLevelDB(dir string) (journals int64, err error) {
-	d, err := os.Open(dir)
+func (d levelDatabase) each(prefix []byte, see func(key, value []byte) error) error {
+	entries := d.db.NewIterator(util.BytesPrefix(prefix), nil)
+	defer entries.Release()
+	for entries.Next() {
+		if err := see(slices.Clone(entries.Key()), slices.Clone(entries.Value())); err != nil {
+			return err
+		}
+	}
+	return entries.Error()
+}
+
+// levelFiles is a directory with a database of goleveldb, which this view lets nobody change. The library's own, opened to
+// be read only, keeps a lock for as long as it is open, and creates the file LOCK.
+type levelFiles string
+
+// Names are those of storage.FileDesc: MANIFEST-000001, 000001.log, and 000001.ldb for a table, before 2013 000001.sst.
+func (f levelFiles) parse(name string) (fd storage.FileDesc, ok bool) {
+	digits, ok := strings.CutPrefix(name, "MANIFEST-")
+	if ok {
+		fd.Type = storage.TypeManifest
+	} else if fd.Type = levelTypes[filepath.Ext(name)]; fd.Type != 0 {
+		digits = strings.TrimSuffix(name, filepath.Ext(name))
+	}
+	num, err := strconv.ParseInt(digits, 10, 64)
+	fd.Num = num
+	return fd, err == nil && num >= 0 && fd.Type != 0
+}
+
+var levelTypes = map[string]storage.FileType{".log": storage.TypeJournal, ".ldb": storage.TypeTable, ".sst": storage.TypeTable}
+
+// GetMeta returns the manifest in use. CURRENT names it. A crash can leave a newer CURRENT.NUMBER that was not renamed, or
+// nothing but CURRENT.bak.
+func (f levelFiles) GetMeta() (storage.FileDesc, error) {
+	names, err := f.names()
 	if err != nil {
-		return 0, err
+		return storage.FileDesc{}, err
+	}
+	pending := slices.DeleteFunc(names, func(name string) bool {
+		return !strings.HasPrefix(name, "CURRENT.") || name == "CURRENT.bak"
+	})
+	var newest storage.FileDesc
+	damaged := fs.ErrNotExist
+	for _, name := range slices.Concat([]string{"CURRENT", "CURRENT.bak"}, pending) {
+		if name == "CURRENT.bak" && !newest.Zero() {
+			continue
+		}
+		fd, err := f.manifestIn(filepath.Join(string(f), name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case ldberrors.IsCorrupted(err):
+			damaged = err
+		case err != nil:
+			return storage.FileDesc{}, err // an older manifest would tell of an older height
+		case newest.Zero() || fd.Num > newest.Num:
+			newest = fd
+		}
+	}
+	if newest.Zero() {
+		return newest, damaged
+	}
+	return newest, nil
+}
+
+// manifestIn returns the manifest that a file names, if there is such a manifest.
+func (f levelFiles) manifestIn(path string) (storage.FileDesc, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return storage.FileDesc{}, err
+	}
+	line, whole := strings.CutSuffix(string(content), "\n")
+	fd, ok := f.parse(line)
+	if !whole || !ok || fd.Type != storage.TypeManifest {
+		return fd, &storage.ErrCorrupted{Err: fmt.Errorf("%s has %.40q", path, content)}
+	}
+	_, err = os.Stat(filepath.Join(string(f), fd.String()))
+	return fd, err
+}
+
+func (f levelFiles) names() ([]string, error) {
+	d, err := os.Open(string(f))
+	if err != nil {
+		return nil, err
 	}
 	defer d.Close()
-	var current, lock bool
-	for {
-		names, err := d.Readdirnames(1024) // an archive node has a hundred thousand tables
-		for _, name := range names {
-			switch {
-			case strings.HasPrefix(name, "OPTIONS-"), strings.HasPrefix(name, "marker."), name == "IDENTITY":
-				return 0, fmt.Errorf("%s is a database of pebble or RocksDB: it has a file %s", dir, name)
-			case name == "CURRENT":
-				current = true
-			case name == "LOCK":
-				lock = true
-			case strings.HasSuffix(name, ".log"):
-				if info, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-					journals += info.Size()
-				}
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	switch {
-	case !current:
-		return 0, fmt.Errorf("%s is no database: it has no file CURRENT", dir)
-	case !lock:
-		// The library would make it.
-		return 0, fmt.Errorf("%s has no file LOCK", dir)
-	case journals > maxJournals:
-		return 0, fmt.Errorf("%s has %d MiB of journals", dir, journals>>20)
-	}
-	return journals, nil
+	return d.Readdirnames(-1)
 }
 
-// checkedFiles opens no table whose footer names a block that the file does not hold: the library would allocate whatever
-// a damaged footer says, and no checksum guards it.
-type checkedFiles struct{ storage.Storage }
-
-func (c checkedFiles) Open(fd storage.FileDesc) (storage.Reader, error) {
-	file, err := c.Storage.Open(fd)
-	if err != nil || fd.Type != storage.TypeTable {
-		return file, err
+func (f levelFiles) List(types storage.FileType) (found []storage.FileDesc, err error) {
+	names, err := f.names()
+	for _, name := range names {
+		if fd, ok := f.parse(name); ok && fd.Type&types != 0 {
+			found = append(found, fd)
+		}
 	}
-	if err := checkFooter(file); err != nil {
-		file.Close()
-		return nil, &storage.ErrCorrupted{Fd: fd, Err: err}
+	return found, err
+}
+
+func (f levelFiles) Open(fd storage.FileDesc) (storage.Reader, error) {
+	file, err := os.Open(filepath.Join(string(f), fd.String()))
+	if fd.Type == storage.TypeTable && errors.Is(err, fs.ErrNotExist) {
+		file, err = os.Open(filepath.Join(string(f), fmt.Sprintf("%06d.sst", fd.Num)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if fd.Type == storage.TypeTable {
+		if err := checkFooter(file); err != nil {
+			file.Close()
+			return nil, &storage.ErrCorrupted{Fd: fd, Err: err}
+		}
 	}
 	return file, nil
 }
 
-// checkFooter reads the 48 bytes at a table's end: offset and length of two blocks, as varints, padding, 8 bytes of magic.
-func checkFooter(file storage.Reader) error {
+func (f levelFiles) Lock() (storage.Locker, error)                   { return f, nil }
+func (f levelFiles) Unlock()                                         {}
+func (f levelFiles) Log(string)                                      {}
+func (f levelFiles) Close() error                                    { return nil }
+func (f levelFiles) SetMeta(storage.FileDesc) error                  { return errReadOnly }
+func (f levelFiles) Create(storage.FileDesc) (storage.Writer, error) { return nil, errReadOnly }
+func (f levelFiles) Remove(storage.FileDesc) error                   { return errReadOnly }
+func (f levelFiles) Rename(_, _ storage.FileDesc) error              { return errReadOnly }
+
+// checkFooter returns an error if the footer of a table names a block that the file does not hold: the library would allocate
+// whatever a damaged footer says, and no checksum guards it. The footer is 48 bytes: offset and length of two blocks, as
+// varints, padding, 8 bytes of magic.
+func checkFooter(file io.ReadSeeker) error {
 	end, err := file.Seek(-48, io.SeekEnd) // of the blocks
 	if err != nil {
 		return errors.New("it is too short for a table")

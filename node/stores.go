@@ -2,21 +2,22 @@ package node
 
 import (
 	"fmt"
-	"path/filepath"
-
-	"github.com/syndtr/goleveldb/leveldb"
 
 	"solstice"
 )
 
 // ReadStores returns what the application of a stopped node has committed at a height: the hash of each of its stores, by name. They
-// are in the CommitInfo that the SDK's rootmulti store keeps for each height (store/types/commit_info.proto, v0.38 and later). It is
-// for goleveldb.
+// are in the CommitInfo that the SDK's rootmulti store keeps for each height (store/types/commit_info.proto, v0.38 and later).
 func ReadStores(home solstice.Home, height int64) (hashes map[string]string, err error) {
+	return readStoresApart(filesOf(home, Settings{}), height)
+}
+
+// readStores is ReadStores in this process.
+func readStores(f files, height int64) (hashes map[string]string, err error) {
 	hashes = map[string]string{}
-	err = readLevelDB(filepath.Join(home.Data(), "application.db"), func(db *leveldb.DB) error {
+	_, err = readDatabase(f.Application, f.AppBackend, func(db database) error {
 		key := fmt.Sprintf("s/%d", height)
-		value, err := db.Get([]byte(key), nil)
+		value, err := db.get([]byte(key))
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}

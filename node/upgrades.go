@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/syndtr/goleveldb/leveldb"
-	"github.com/syndtr/goleveldb/leveldb/util"
+	"strings"
 
 	"solstice"
 )
@@ -33,50 +31,64 @@ type Upgrades struct {
 const (
 	upgradeStore  = "s/k:upgrade/"
 	indexVersion  = upgradeStore + "mstorage_version"
-	scheduledKey  = upgradeStore + "f\x00"
-	donePrefix    = upgradeStore + "f\x01"
+	indexPrefix   = upgradeStore + "f"
+	scheduledKey  = "\x00"
+	donePrefix    = "\x01"
 	indexOf       = "1.1.0-%d" // its own version, and the height
 	maxDone       = 10_000
 	heightKeySize = 8
 )
 
-// readUpgrades reads the upgrades in an application's database that has committed this height.
-func readUpgrades(db *leveldb.DB, height int64) Upgrades {
-	version, err := db.Get([]byte(indexVersion), nil)
-	if err != nil || string(version) != fmt.Sprintf(indexOf, height) {
-		return Upgrades{Err: errors.New("the application keeps no index of its last values (iavl-disable-fastnode)")}
+// readUpgrades reads the upgrades in an application's database that has committed this height: from IAVL's index, or where
+// there is none of this height from the tree itself.
+func readUpgrades(db database, height int64) Upgrades {
+	version, err := db.get([]byte(indexVersion))
+	if err != nil && !errors.Is(err, errNotFound) {
+		return Upgrades{Err: err}
 	}
 	var u Upgrades
-	switch value, err := db.Get([]byte(scheduledKey), nil); {
-	case errors.Is(err, leveldb.ErrNotFound):
-	case err != nil:
-		return Upgrades{Err: err}
-	default:
-		plan, err := parseScheduled(value)
-		if err != nil {
-			return Upgrades{Err: fmt.Errorf("the scheduled plan: %w", err)}
+	if err == nil && string(version) == fmt.Sprintf(indexOf, height) {
+		see := func(key, entry []byte) error {
+			value, err := parseIndexed(entry)
+			if err != nil {
+				return err
+			}
+			return u.see(key[len(indexPrefix):], value, height)
 		}
-		u.Scheduled = &plan
+		err = errors.Join(db.each([]byte(indexPrefix+scheduledKey), see), db.each([]byte(indexPrefix+donePrefix), see))
+	} else {
+		t := tree{db: db, prefix: upgradeStore}
+		err = t.read(height, []byte(scheduledKey), []byte{donePrefix[0] + 1}, func(key, value []byte) error { return u.see(key, value, height) })
 	}
-	entries := db.NewIterator(util.BytesPrefix([]byte(donePrefix)), nil)
-	defer entries.Release()
-	for entries.Next() {
-		plan, err := parseDone(entries.Key()[len(donePrefix):], entries.Value())
-		switch {
-		case err != nil:
-			return Upgrades{Err: fmt.Errorf("an upgrade that is done: %w", err)}
-		case plan.Height > height:
-			return Upgrades{Err: fmt.Errorf("plan %s is said to be done, and the height is %d", plan, height)}
-		case len(u.Done) == maxDone:
-			return Upgrades{Err: fmt.Errorf("more than %d upgrades are said to be done", maxDone)}
-		}
-		u.Done = append(u.Done, plan)
-	}
-	if err := entries.Error(); err != nil {
-		return Upgrades{Err: err}
+	if err != nil {
+		return Upgrades{Err: fmt.Errorf("upgrades in the application's state: %w", err)}
 	}
 	slices.SortStableFunc(u.Done, func(a, b solstice.Plan) int { return cmp.Compare(a.Height, b.Height) })
 	return u
+}
+
+// see takes in an entry of the store upgrade. Other keys than the two kinds are not looked at.
+func (u *Upgrades) see(key, value []byte, height int64) error {
+	switch {
+	case string(key) == scheduledKey:
+		plan, err := parsePlan(value)
+		if err != nil {
+			return fmt.Errorf("the scheduled plan: %w", err)
+		}
+		u.Scheduled = &plan
+	case strings.HasPrefix(string(key), donePrefix):
+		plan, err := parseDone(key[len(donePrefix):], value)
+		switch {
+		case err != nil:
+			return fmt.Errorf("a completed plan: %w", err)
+		case plan.Height > height:
+			return fmt.Errorf("plan %s is marked as completed, and the height is %d", plan, height)
+		case len(u.Done) == maxDone:
+			return fmt.Errorf("more than %d plans are marked as completed", maxDone)
+		}
+		u.Done = append(u.Done, plan)
+	}
+	return nil
 }
 
 // parseIndexed takes a value out of IAVL's index: a varint, the version that it is of, then its length and itself
@@ -90,21 +102,8 @@ func parseIndexed(entry []byte) ([]byte, error) {
 	return entry[n+m:], nil
 }
 
-func parseScheduled(entry []byte) (solstice.Plan, error) {
-	value, err := parseIndexed(entry)
-	if err != nil {
-		return solstice.Plan{}, err
-	}
-	return parsePlan(value)
-}
-
-// parseDone reads a mark of a done upgrade, whose key is without its prefix.
-func parseDone(key, entry []byte) (solstice.Plan, error) {
-	value, err := parseIndexed(entry)
-	if err != nil {
-		return solstice.Plan{}, err
-	}
-	var plan solstice.Plan
+// parseDone reads the mark of a completed plan, whose key is without its prefix.
+func parseDone(key, value []byte) (plan solstice.Plan, err error) {
 	switch {
 	case len(value) == heightKeySize:
 		plan = solstice.Plan{Name: string(key), Height: int64(binary.BigEndian.Uint64(value))}

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"runtime/metrics"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"solstice/internal/child"
+)
+
+// readerName is the name that a reader is started under, by which it knows what it is.
+const readerName = "solstice-reader"
+
+// answerFile is the pipe that a reader gives its answer on.
+const answerFile = 3
+
+func init() {
+	if len(os.Args) == 2 && os.Args[0] == readerName {
+		os.Exit(beReader(os.Args[1]))
+	}
+}
+
+// ask has a reader do something that yields a number of values, and gives each to take. It returns when it has them, and then
+// the reader is gone. An error is an errReader.
+func ask(ctx context.Context, r request, values int, take func(json.RawMessage) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	argument, err := json.Marshal(r)
+	if err != nil {
+		return &errReader{err, true}
+	}
+	answer, given, err := os.Pipe()
+	if err != nil {
+		return &errReader{fmt.Errorf("cannot start a process to read it: %w", err), true}
+	}
+	defer answer.Close()
+	received := make(chan int)
+	go func() {
+		n := 0
+		for decoder := json.NewDecoder(io.LimitReader(answer, maxReadings)); n < values; n++ {
+			var value json.RawMessage
+			err := decoder.Decode(&value)
+			if err == nil {
+				err = take(value)
+			}
+			if err != nil {
+				cancel(errGarbled) // where it has died already, nobody asks for the cause
+				break
+			}
+		}
+		if n == values {
+			cancel(errAnswered)
+		}
+		received <- n
+	}()
+
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{readerName, string(argument)}
+	cmd.Env = readerEnvironment()
+	cmd.ExtraFiles = []*os.File{given}
+	var said []string
+	end, err := child.Run(ctx, cmd, 2*readTime, func(line string) { // ctx is sooner
+		if len(said) == 0 && line != "" {
+			said = append(said, fmt.Sprintf("%.*q", maxLastWord, line))
+		}
+	})
+	given.Close()
+	n := <-received
+	switch {
+	case n == values:
+		return nil
+	case end == child.End{} && err != nil:
+		return &errReader{fmt.Errorf("cannot start a process to read it: %w", err), true}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &errReader{fmt.Errorf("it was not read within %v", readTime), true}
+	case err != nil:
+		return &errReader{err, false}
+	}
+	return &errReader{fmt.Errorf("the process that reads it died (%s)", strings.Join(append([]string{end.String()}, said...), ", ")), false}
+}
+
+var (
+	errAnswered = errors.New("it has answered")
+	errGarbled  = errors.New("the process that reads it gave an answer that is none")
+)
+
+// readerEnvironment is all that a reader gets of ours: under the race detector what keeps it from sleeping at its end.
+func readerEnvironment() []string {
+	environment := []string{"GOTRACEBACK=none"}
+	if race, ok := os.LookupEnv("GORACE"); ok {
+		environment = append(environment, "GORACE="+race)
+	}
+	return environment
+}
+
+// beReader is what a reader does in its life.
+func beReader(argument string) (code int) {
+	var status unix.Stat_t
+	if err := unix.Fstat(answerFile, &status); err != nil || status.Mode&unix.S_IFMT != unix.S_IFIFO {
+		fmt.Fprintln(os.Stderr, "solstice starts this itself, to read databases")
+		return 1
+	}
+	limitReader()
+	answer := os.NewFile(answerFile, "answer")
+	var r request
+	if err := json.Unmarshal([]byte(argument), &r); err != nil || tasks[r.Task] == nil {
+		fmt.Fprintln(os.Stderr, "no such task:", r.Task, err)
+		return 1
+	}
+	if err := tasks[r.Task](r, json.NewEncoder(answer).Encode); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// limitReader bounds this process. The garbage collector is not needed for a small database, and has much to do for a large
+// one; whatever needs much more memory all the same ends; and if memory gets scarce before, the kernel ends this process first.
+func limitReader() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(readGoal)
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // else another may be ended
+	go func() {
+		mapped := []metrics.Sample{{Name: "/memory/classes/total:bytes"}}
+		for {
+			metrics.Read(mapped)
+			if mapped[0].Value.Uint64() > readMemory {
+				fmt.Fprintf(os.Stderr, "it needs more than %d MiB of memory\n", readMemory>>20)
+				os.Exit(1)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+}
