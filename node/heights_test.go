@@ -2,7 +2,6 @@ package node
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -114,24 +113,6 @@ func TestReadHeights(t *testing.T) {
 			checkErr(t, h.Committed.Err, tt.errs[0])
 			checkErr(t, h.Stored.Err, tt.errs[1])
 		})
-	}
-}
-
-// TestDatabaseInUse: a node that runs is not read, also where its WAL would tell.
-func TestDatabaseInUse(t *testing.T) {
-	home, settings := stoppedNode(t, goLevelDB, 37)
-	for _, name := range []string{"application.db", "blockstore.db"} {
-		db, err := leveldb.OpenFile(filepath.Join(home.Data(), name), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-	}
-	h := ReadHeights(home, settings)
-	for _, r := range []Reading{h.Committed, h.Stored} {
-		if r.Height != 0 || r.File != "" || !errors.Is(r.Err, ErrInUse) {
-			t.Errorf("%+v, want ErrInUse", r)
-		}
 	}
 }
 

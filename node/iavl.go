@@ -125,7 +125,7 @@ type treeNode struct {
 // below it, in the older form the height that it was made at, and its key. A leaf has its value then. Another one of v1 has its
 // hash, which of its two sides are in the older form, and their keys; of before v1 just the two hashes.
 func parseNode(value []byte, older bool) (n treeNode, err error) {
-	in := &treeReader{value}
+	in := &fieldReader{value}
 	n.leaf = in.varint() == 0
 	in.varint()
 	if older {
@@ -153,18 +153,23 @@ func parseNode(value []byte, older bool) (n treeNode, err error) {
 	return n, nil
 }
 
-// treeReader reads parts of a node. After one that is cut off rest is nil, and all that follows is empty.
-type treeReader struct{ rest []byte }
+// fieldReader reads numbers and texts. After one that is cut off rest is nil, and all that follows is empty.
+type fieldReader struct{ rest []byte }
 
-func (in *treeReader) varint() int64 {
+func (in *fieldReader) varint() int64 {
 	value, n := binary.Varint(in.rest)
 	in.skip(n)
 	return value
 }
 
-func (in *treeReader) bytes() []byte {
-	size, n := binary.Uvarint(in.rest)
+func (in *fieldReader) uvarint() uint64 {
+	value, n := binary.Uvarint(in.rest)
 	in.skip(n)
+	return value
+}
+
+func (in *fieldReader) bytes() []byte {
+	size := in.uvarint()
 	if size > uint64(len(in.rest)) {
 		in.rest = nil
 		return nil
@@ -174,7 +179,7 @@ func (in *treeReader) bytes() []byte {
 	return value
 }
 
-func (in *treeReader) nodeKey(older bool) []byte {
+func (in *fieldReader) nodeKey(older bool) []byte {
 	if older {
 		return in.bytes()
 	}
@@ -185,7 +190,7 @@ func (in *treeReader) nodeKey(older bool) []byte {
 	return numbered(height, uint32(number))
 }
 
-func (in *treeReader) skip(n int) {
+func (in *fieldReader) skip(n int) {
 	if n <= 0 {
 		in.rest = nil
 		return

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb"
 	ldberrors "github.com/syndtr/goleveldb/leveldb/errors"
+	"github.com/syndtr/goleveldb/leveldb/journal"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -136,7 +139,17 @@ func (f levelFiles) names() ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
+// List finds what is asked for, but of the journals that count only the last, which Open then gives with those before it: a
+// node that is killed leaves two, and the library, opened to be read only, takes the end of the first for a fault.
 func (f levelFiles) List(types storage.FileType) (found []storage.FileDesc, err error) {
+	if types == storage.TypeJournal {
+		live, err := f.liveJournals()
+		return live[max(len(live)-1, 0):], err
+	}
+	return f.list(types)
+}
+
+func (f levelFiles) list(types storage.FileType) (found []storage.FileDesc, err error) {
 	names, err := f.names()
 	for _, name := range names {
 		if fd, ok := f.parse(name); ok && fd.Type&types != 0 {
@@ -146,7 +159,77 @@ func (f levelFiles) List(types storage.FileType) (found []storage.FileDesc, err 
 	return found, err
 }
 
+// liveJournals are the journals that the manifest does not say to be in tables, in their order.
+func (f levelFiles) liveJournals() ([]storage.FileDesc, error) {
+	manifest, err := f.GetMeta()
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(filepath.Join(string(f), manifest.String()))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	first, before, err := journalsOf(file)
+	if err != nil {
+		return nil, err
+	}
+	journals, err := f.list(storage.TypeJournal)
+	journals = slices.DeleteFunc(journals, func(fd storage.FileDesc) bool { return fd.Num < first && fd.Num != before })
+	slices.SortFunc(journals, func(a, b storage.FileDesc) int { return cmp.Compare(a.Num, b.Num) })
+	return journals, err
+}
+
+// journalsOf reads from a manifest which journals count: those from first on, and the one before. Its records are numbers and
+// texts, by these tags (session_record.go): 1 comparer, 2 first journal, 3 next file, 4 sequence, 5 compaction of a level up to a
+// key, 6 a deleted table of a level, 7 a new table of a level, its size and its two ends, 9 the journal before.
+func journalsOf(manifest io.Reader) (first, before int64, err error) {
+	forms := map[uint64]string{1: "t", 2: "n", 3: "n", 4: "n", 5: "nt", 6: "nn", 7: "nnntt", 9: "n"}
+	for records := journal.NewReader(manifest, nil, false, true); ; {
+		r, err := records.Next()
+		if err == io.EOF {
+			return first, before, nil
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		record, err := io.ReadAll(r)
+		if err == io.ErrUnexpectedEOF {
+			continue // the library skips it too
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		for in := (&fieldReader{record}); len(in.rest) > 0; {
+			tag := in.uvarint()
+			form, ok := forms[tag]
+			if !ok {
+				return 0, 0, fmt.Errorf("the manifest has a tag %d", tag)
+			}
+			var n uint64
+			for _, what := range form {
+				if what == 't' {
+					in.bytes()
+				} else {
+					n = in.uvarint()
+				}
+			}
+			switch {
+			case in.rest == nil:
+				return 0, 0, errors.New("the manifest is cut off")
+			case tag == 2:
+				first = int64(n)
+			case tag == 9:
+				before = int64(n)
+			}
+		}
+	}
+}
+
 func (f levelFiles) Open(fd storage.FileDesc) (storage.Reader, error) {
+	if fd.Type == storage.TypeJournal {
+		return f.openJournals()
+	}
 	file, err := os.Open(filepath.Join(string(f), fd.String()))
 	if fd.Type == storage.TypeTable && errors.Is(err, fs.ErrNotExist) {
 		file, err = os.Open(filepath.Join(string(f), fmt.Sprintf("%06d.sst", fd.Num)))
@@ -161,6 +244,59 @@ func (f levelFiles) Open(fd storage.FileDesc) (storage.Reader, error) {
 		}
 	}
 	return file, nil
+}
+
+// journals are several, one after the other.
+type journals struct {
+	storage.Reader // of the last
+	all            io.Reader
+	before         []io.Closer
+}
+
+func (j journals) Read(p []byte) (int, error) { return j.all.Read(p) }
+
+func (j journals) Close() error {
+	for _, file := range j.before {
+		file.Close()
+	}
+	return j.Reader.Close()
+}
+
+// openJournals opens all that count. A journal is read in blocks, of which one of zeros is skipped: it keeps a record that is cut off
+// from going on in the next journal.
+func (f levelFiles) openJournals() (storage.Reader, error) {
+	const block = 32 << 10
+	live, err := f.liveJournals()
+	if err != nil || len(live) == 0 {
+		return nil, cmp.Or(err, fs.ErrNotExist)
+	}
+	var opened journals
+	var parts []io.Reader
+	for i, fd := range live {
+		file, err := os.Open(filepath.Join(string(f), fd.String()))
+		var size int64
+		if err == nil {
+			size, err = file.Seek(0, io.SeekEnd)
+		}
+		if err == nil {
+			_, err = file.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			for _, file := range opened.before {
+				file.Close()
+			}
+			return nil, err
+		}
+		parts = append(parts, file)
+		if i < len(live)-1 {
+			parts = append(parts, bytes.NewReader(make([]byte, block+(block-size%block)%block)))
+			opened.before = append(opened.before, file)
+		} else {
+			opened.Reader = file
+		}
+	}
+	opened.all = io.MultiReader(parts...)
+	return opened, nil
 }
 
 func (f levelFiles) Lock() (storage.Locker, error)                   { return f, nil }

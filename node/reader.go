@@ -59,14 +59,14 @@ type storesAnswer struct {
 	Err    *told
 }
 
-// errReader means that a reader did not answer. The databases may be all right.
+// errReader means that a reader did not answer. The databases may be all right, so it is none of the errors that say something
+// of them: that a program is not there, for instance, is not that a database is not there.
 type errReader struct {
-	cause error
-	last  bool // another one would do no better
+	text string
+	last bool // another one would do no better
 }
 
-func (e *errReader) Error() string { return e.cause.Error() }
-func (e *errReader) Unwrap() error { return e.cause }
+func (e *errReader) Error() string { return e.text }
 
 // readApart reads all sources. A reader that dies of one costs that one: another reads the rest.
 func readApart(home solstice.Home, settings Settings) Heights {

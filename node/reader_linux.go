@@ -21,6 +21,9 @@ import (
 // readerName is the name that a reader is started under, by which it knows what it is.
 const readerName = "solstice-reader"
 
+// readerProgram is this program, also when another file has taken its name.
+var readerProgram = "/proc/self/exe"
+
 // answerFile is the pipe that a reader gives its answer on.
 const answerFile = 3
 
@@ -37,11 +40,11 @@ func ask(ctx context.Context, r request, values int, take func(json.RawMessage) 
 	defer cancel(nil)
 	argument, err := json.Marshal(r)
 	if err != nil {
-		return &errReader{err, true}
+		return &errReader{err.Error(), true}
 	}
 	answer, given, err := os.Pipe()
 	if err != nil {
-		return &errReader{fmt.Errorf("cannot start a process to read it: %w", err), true}
+		return cannotStart(err)
 	}
 	defer answer.Close()
 	received := make(chan int)
@@ -64,7 +67,7 @@ func ask(ctx context.Context, r request, values int, take func(json.RawMessage) 
 		received <- n
 	}()
 
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command(readerProgram)
 	cmd.Args = []string{readerName, string(argument)}
 	cmd.Env = readerEnvironment()
 	cmd.ExtraFiles = []*os.File{given}
@@ -80,13 +83,17 @@ func ask(ctx context.Context, r request, values int, take func(json.RawMessage) 
 	case n == values:
 		return nil
 	case end == child.End{} && err != nil:
-		return &errReader{fmt.Errorf("cannot start a process to read it: %w", err), true}
+		return cannotStart(err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return &errReader{fmt.Errorf("it was not read within %v", readTime), true}
+		return &errReader{fmt.Sprintf("it was not read within %v", readTime), true}
 	case err != nil:
-		return &errReader{err, false}
+		return &errReader{err.Error(), false}
 	}
-	return &errReader{fmt.Errorf("the process that reads it died (%s)", strings.Join(append([]string{end.String()}, said...), ", ")), false}
+	return &errReader{fmt.Sprintf("the process that reads it died (%s)", strings.Join(append([]string{end.String()}, said...), ", ")), false}
+}
+
+func cannotStart(err error) error {
+	return &errReader{fmt.Sprintf("cannot start a process to read it: %v", err), true}
 }
 
 var (

@@ -12,7 +12,7 @@ import (
 func ask(_ context.Context, r request, _ int, take func(json.RawMessage) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &errReader{fmt.Errorf("cannot read it: %v", p), false}
+			err = &errReader{fmt.Sprintf("cannot read it: %v", p), false}
 		}
 	}()
 	return tasks[r.Task](r, func(value any) error {
