@@ -41,13 +41,6 @@ type Heights struct {
 	// frame is not read, and too high after a rollback that took blocks away.
 	Stored Reading `json:",omitzero"`
 
-	// State is the last block that CometBFT's state is of. It is saved after the application has committed that block, so the
-	// application is not below it.
-	State Reading
-
-	// Initial is the chain's first height, from its genesis; 0: not known.
-	Initial int64
-
 	// Base is the first block that CometBFT has stored. It is 0 where Stored is not from the database.
 	Base int64 `json:",omitzero"`
 

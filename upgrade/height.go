@@ -120,6 +120,8 @@ func bestHeight(disk node.Heights, told Height, toldAt time.Time) Height {
 		return h.raisedBy(told)
 	case stored.Err == nil && (!told.Known() || !told.bounded() && stored.At.After(toldAt) && stored.Height-1 > told.Low):
 		return AtLeast(stored.Height-1, SourceWAL)
+	case disk.AtLeast.Height > 0 && (!told.Known() || !told.bounded() && disk.AtLeast.Height > told.Low):
+		return AtLeast(disk.AtLeast.Height, SourceApplication)
 	case told.Known():
 		return told
 	case disk.Empty && disk.Initial > 0:
