@@ -230,9 +230,9 @@ type running struct {
 }
 
 func start(args []string) int {
-	n := &running{home: homeOf(args)}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	n := &running{home: homeOf(args)}
 	if err := n.open(args); err != nil {
 		return n.fail(err)
 	}
