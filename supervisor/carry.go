@@ -52,7 +52,7 @@ func (s *Supervisor) stopForWork(then func(ctx context.Context) error) {
 	node := family{stopper{s, s.process}}
 	go func() {
 		err := node.Stop(ctx)
-		if err == nil && then != nil {
+		if err == nil {
 			err = then(ctx)
 		}
 		s.work <- err

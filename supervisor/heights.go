@@ -210,7 +210,12 @@ func (s *Supervisor) confirm(h upgrade.Height) {
 // readDisk asks the databases of the stopped node what its application has committed and
 // applied.
 func (s *Supervisor) readDisk() error {
-	disk := node.ReadHeights(s.Home, s.now().Settings)
+	var disk node.Heights
+	if e := s.examining; e != nil && e.disk != nil {
+		disk = *e.disk
+	} else {
+		disk = node.ReadHeights(s.Home, s.now().Settings)
+	}
 	if disk.InUse() {
 		return &solstice.RefusedError{
 			Reason: "another process has the node's databases open: a node that runs without solstice?",

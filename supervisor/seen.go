@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"solstice"
 	"solstice/upgrade"
 )
 
@@ -98,45 +97,4 @@ func (s *Supervisor) remind(what string, say func()) {
 // tellFileFaults says which optional files can't be used.
 func (s *Supervisor) tellFileFaults(facts upgrade.Gathered) {
 	s.warn("a file of solstice's own can't be used", errors.Join(facts.FileFaults()...))
-}
-
-// stopToExamine stops the running node and reads its databases, because what says that a plan is
-// due is not enough to move the link. What follows is decided then: the plan is carried
-// out, or the old binary is started again.
-func (s *Supervisor) stopToExamine(plan solstice.Plan, reason string) {
-	s.Log.Info("stopping the node to read its databases before a switch", "plan", plan.Name, "height", plan.Height, "reason", reason)
-	s.examining = &plan
-	s.keeper.pause()
-	s.stopForWork(nil)
-}
-
-// examined goes on after the node was stopped to be examined.
-func (s *Supervisor) examined(err error) (int, error) {
-	if err != nil {
-		return s.upgradeFailed(fmt.Errorf("stop the node to read its databases: %w", err))
-	}
-	s.last, s.process, s.ended, s.unread = nil, nil, nil, true
-	return 0, nil
-}
-
-// noteExamined remembers that the databases of a node that was examined, or that ended for
-// its plan, do not have the plan's height: the old binary is started again, once per halt.
-func (s *Supervisor) noteExamined(d upgrade.Decision, facts upgrade.Gathered) {
-	plan := s.examining
-	if plan == nil {
-		plan = d.Again
-	}
-	s.examining = nil
-	if plan == nil || d.Action != upgrade.Launch || facts.Height.Reached(plan.Height) {
-		return
-	}
-	s.live.Retried = &upgrade.Retried{Plan: solstice.Plan{Name: plan.Name, Height: plan.Height}, At: min(facts.Height.High, plan.Height-1)}
-	if !facts.Height.Known() {
-		s.live.Retried.At = plan.Height - 1
-	}
-	s.last = nil // it is started, whatever ended it
-	if !facts.Applied(*plan) {
-		s.Log.Warn("the databases do not confirm the plan's height; starting the old binary again", "plan", plan.Name, "height", plan.Height,
-			"committed", facts.Height.String(), "source", facts.Height.Source)
-	}
 }

@@ -99,7 +99,7 @@ type Supervisor struct {
 	failures             int                // of the node, in a row
 	restartAt            time.Time          // when it is started again; zero: not decided
 	unread               bool               // the databases are to be read before anything is launched
-	examining            *solstice.Plan     // the node was stopped to read its databases before this one's switch
+	examining            *examination       // nil unless the node was stopped for one
 	dir                  string             // of the binary that the node runs, or ran last
 	binaryAt             watch.Stamp        // that binary when it was started
 	passed               chan solstice.Plan // that the running node's state went through, and its binary did not
