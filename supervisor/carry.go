@@ -29,6 +29,11 @@ func (s *Supervisor) carryOut(d upgrade.Decision, facts upgrade.Gathered) (done 
 	if err := u.Begin(); errors.Is(err, upgrade.ErrCancelled) {
 		s.lookAgainIn(0) // and find it gone
 		return false, 0, nil
+	} else if err != nil && s.process == nil && s.live.Written {
+		// The node was stopped for this, or ended by itself: there is nothing else to start.
+		s.wait(fmt.Sprintf("upgrade %q can't begin: %v", d.Plan.Name, err), "nothing was changed; this is tried again")
+		s.lookAgainIn(tryAgain)
+		return false, 0, nil
 	} else if err != nil {
 		return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
 	}

@@ -368,6 +368,10 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		}
 		s.wait(fmt.Sprintf("plan %s is due and waits: %s", d.Plan, d.Reason), d.Hint)
 	case upgrade.Examine:
+		u := &upgrade.Upgrade{Home: s.Home, Options: s.Upgrade}
+		if err := u.CanBegin(); err != nil {
+			return s.keepOrRefuse(fmt.Errorf("upgrade %q can't begin: %w", d.Plan.Name, err))
+		}
 		s.stopToExamine(d.Plan, d.Reason)
 	case upgrade.CarryOut:
 		return s.carryOut(d, facts)

@@ -367,6 +367,8 @@ func (f Facts) passed(c Candidate) bool {
 		return true
 	case seen.Over && !c.Written && !f.Height.Below(c.Height):
 		return true
+	case f.recordOnly(c):
+		return false
 	}
 	return f.Height.Reached(c.Height) && !f.manual(c)
 }
@@ -394,12 +396,18 @@ func (f Facts) chainDue(c Candidate) bool {
 	switch {
 	case f.Gone:
 		return false // it would begin at its genesis
-	case !f.Height.Known():
+	case !f.Height.Known() || f.recordOnly(c):
 		return written
 	case !f.Height.may(c.Height - 1):
 		return false
 	}
 	return written || f.scheduled(c.Plan) && f.Height.narrow()
+}
+
+// recordOnly says that a running node wrote the file, and only the record of an earlier run
+// tells a height: the data may have been replaced since, so the databases decide.
+func (f Facts) recordOnly(c Candidate) bool {
+	return f.Running && c.Written && f.Height.Source == SourceRecord
 }
 
 // manualDue says whether a manual plan is due: from H-1 on, however late it is noticed,

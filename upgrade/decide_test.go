@@ -209,6 +209,7 @@ func TestDecideChainsPlan(t *testing.T) {
 		{"P1-scheduled-early-file-at-its-height", facts(on("genesis"), runs("genesis"), file(v2), scheduled(v2), told(99)), examinesV2},
 		{"P1-scheduled-early-file-and-silent", facts(on("genesis"), runs("genesis"), file(v2), scheduled(v2), height(Height{Low: 50, High: 20_000, Source: SourceNode, Tied: true})),
 			"launch genesis | pending v2"},
+		{"P1-written-on-data-that-was-replaced", facts(on("genesis"), runs("genesis"), wrote(v2), atLeast(500)), examinesV2},
 		{"P1-examined-already", facts(on("genesis"), runs("genesis"), wrote(v2), untied(99), retried(v2, 96)), "wait for v2 at height 100: the stopped node's databases"},
 		{"P1-examined-at-another-halt", facts(on("genesis"), runs("genesis"), wrote(v("v2", 1e6)), untied(1e6-1), retried(v("v2", 1e6), 4)), "examine for v2 at height 1000000"},
 		{"P1-examined-and-told-now", facts(on("genesis"), runs("genesis"), wrote(v2), told(99), retried(v2, 96)), carriesOutV2},

@@ -106,6 +106,22 @@ func (u *Upgrade) Begin() error {
 	return err
 }
 
+// CanBegin says why no upgrade could begin now, or nil: there is no room for the snapshot, or
+// the journal could not be written. It is asked before a node is stopped on suspicion.
+func (u *Upgrade) CanBegin() error {
+	if !u.Options.SkipBackup {
+		if err := u.store().Room(); err != nil {
+			return err
+		}
+	}
+	probe := durable.TempName(u.Home.JournalFile())
+	err := os.WriteFile(probe, []byte{'\n'}, 0o600)
+	if removeErr := os.Remove(probe); err == nil {
+		err = removeErr
+	}
+	return err
+}
+
 // beginPatience is how long an upgrade waits for those who change the list of plans.
 const beginPatience = time.Second
 
