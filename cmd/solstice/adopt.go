@@ -237,36 +237,16 @@ func (a *adoption) environment() (*unit.Environment, error) {
 }
 
 // takeSettings sets this process's environment to what the service has of settings, and
-// reads them.
+// reads them. The node's own settings are in the environment under its binary's name, which
+// may stand in the configuration file.
 func (a *adoption) takeSettings(env *unit.Environment, file string) error {
 	var c Config
 	var names []string
 	for name := range c.settings() {
 		names = append(names, name)
 	}
-	if chain, ok, err := env.Get("DAEMON_NAME"); err == nil && ok {
-		prefix := strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(chain)) + "_"
-		for _, pair := range os.Environ() {
-			if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, prefix) {
-				names = append(names, name)
-			}
-		}
-		for _, name := range env.Names() {
-			if strings.HasPrefix(name, prefix) {
-				names = append(names, name)
-			}
-		}
-	}
-	for _, name := range names {
-		value, ok, err := env.Get(name)
-		switch {
-		case err != nil:
-			return a.refuseByHand(err.Error())
-		case ok:
-			os.Setenv(name, value)
-		default:
-			os.Unsetenv(name)
-		}
+	if err := a.takeVariables(env, names); err != nil {
+		return err
 	}
 	home, _, err := env.Get("HOME")
 	if err == nil && home != "" {
@@ -282,8 +262,33 @@ func (a *adoption) takeSettings(env *unit.Environment, file string) error {
 		}
 		file = filepath.Join("/", dir, file)
 	}
-	a.config, err = loadChecked(file)
-	return err
+	if a.config, err = loadChecked(file); err != nil {
+		return err
+	}
+	prefix := strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(a.config.Name)) + "_"
+	names = slices.DeleteFunc(env.Names(), func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	return a.takeVariables(env, names)
+}
+
+// takeVariables sets variables of this process to what the service has of them.
+func (a *adoption) takeVariables(env *unit.Environment, names []string) error {
+	for _, name := range names {
+		value, ok, err := env.Get(name)
+		switch {
+		case err != nil:
+			return a.refuseByHand(err.Error())
+		case ok:
+			os.Setenv(name, value)
+		default:
+			os.Unsetenv(name)
+		}
+	}
+	return nil
 }
 
 // compose writes the drop-in's text, and reads the service as it would be with it.
