@@ -85,11 +85,9 @@ func (s *Supervisor) name(end child.End) *solstice.Crash {
 // haltedAgain says whether the new binary of an upgrade wrote the plan file of that very
 // upgrade.
 func (s *Supervisor) haltedAgain() (plan solstice.Plan, again bool) {
-	if !s.live.Written || s.watched == nil || s.watched.Confirmed {
-		return plan, false
-	}
 	plan, err := solstice.ReadPlan(s.Home.PlanFile())
-	return plan, err == nil && plan.Is(s.watched.Plan)
+	own := err == nil && s.dir == s.Home.UpgradeDir(plan.Name)
+	return plan, own && s.live.Written && !s.Home.SwitchesItself && !s.live.Height.Reached(plan.Height)
 }
 
 func (s *Supervisor) lived(end child.End) time.Duration { return end.At.Sub(s.view.Load().Node.Since) }

@@ -54,12 +54,8 @@ func (s *Supervisor) noteExamined(d upgrade.Decision, facts upgrade.Gathered) {
 		plan = &s.examining.plan
 	}
 	s.examining = nil
-	if plan == nil || d.Action != upgrade.Launch || facts.Height.Reached(plan.Height) {
+	if !s.live.Examined(plan, d, facts) {
 		return
-	}
-	s.live.Retried = &upgrade.Retried{Plan: solstice.Plan{Name: plan.Name, Height: plan.Height}, At: min(facts.Height.High, plan.Height-1)}
-	if !facts.Height.Known() {
-		s.live.Retried.At = plan.Height - 1
 	}
 	s.last = nil // it is started, whatever ended it
 	if !facts.Applied(*plan) {

@@ -3,14 +3,12 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"solstice"
 	"solstice/node"
 	"solstice/upgrade"
-	"solstice/watch"
 )
 
 const (
@@ -22,10 +20,6 @@ const (
 	farAhead    = 1000                   // blocks; how soon it is asked does not depend on how many more there are
 	recordEvery = 30 * time.Second       // how often the height is written to disk
 )
-
-// maxPace is how many blocks a second a node could make at most, also while it fetches old
-// ones from its peers. What a height says about a later moment is bounded by it.
-const maxPace = 10_000
 
 // question is one request for the node's height.
 type question struct {
@@ -47,41 +41,21 @@ func (s *Supervisor) planChanged() {
 	s.ask(&question{aboutPlan: true})
 }
 
-// seePlanFile compares the plan file with what it was when it was looked at last. What the
-// node told before says less now: it may have made blocks since. A plan that is ahead of
-// the chain is noted at once, before a late answer could hide that it was.
-func (s *Supervisor) seePlanFile() (changed bool) {
-	now := watch.StampOf(s.Home.PlanFile())
-	if now == s.live.PlanAt {
-		return false
+// listChanged asks the node where it is when the operator's list has changed: a plan whose
+// height has passed meanwhile is not one that was seen ahead.
+func (s *Supervisor) listChanged() {
+	if s.process == nil || s.work != nil {
+		return
 	}
-	s.live.PlanAt, s.live.Written = now, true
-	plan, err := solstice.ReadPlan(s.Home.PlanFile())
-	if err == nil && s.live.Height.Tied && s.live.Height.Below(plan.Height) {
-		s.noteSeen(s.live.Seen.SawAhead(plan))
-	}
-	s.loosenHeight()
-	return true
+	s.live.ListChanged(s.Home, time.Now())
+	s.ask(&question{aboutPlan: true})
 }
 
-// loosenHeight turns what the node told into what that says of now: it may have made more
-// blocks since. A node that told the block before its plan's makes no more.
-func (s *Supervisor) loosenHeight() {
-	h := &s.live.Height
-	if !h.Known() {
-		return
-	}
-	if s.process == nil && !h.Tied {
-		*h = upgrade.Height{} // of a node that has ended it says nothing: it may be another's
-		return
-	}
-	if plan, err := solstice.ReadPlan(s.Home.PlanFile()); err == nil && s.live.Written && h.Low == plan.Height-1 && h.High == h.Low {
-		return
-	}
-	h.High = upgrade.Unbounded
-	if h.Tied && !s.live.Fetching {
-		h.High = h.Low + maxPace + int64(time.Since(s.live.HeightAt).Seconds()*maxPace)
-	}
+// seePlanFile looks whether the plan file has changed since it was looked at last.
+func (s *Supervisor) seePlanFile() (changed bool) {
+	changed, news := s.live.SeePlanFile(s.Home, time.Now())
+	s.keepSeen(news)
+	return changed
 }
 
 func (s *Supervisor) askedAboutPlan() bool { return s.asking != nil && s.asking.aboutPlan }
@@ -123,23 +97,17 @@ func (s *Supervisor) hear(a answer) {
 	}
 	if !a.Tied {
 		s.warn("the RPC's answers cannot be tied to this node; its databases are read before a switch", errors.New(a.Doubt))
-		if err := s.doubt(a.Height); err != nil {
-			s.heightFault = err
-			return
-		}
 	}
-	before := s.live.Height
+	before, at := s.live.Height, s.live.HeightAt
+	if s.heightFault = s.live.Hear(s.Home, a.Answer, time.Now()); s.heightFault != nil {
+		return
+	}
 	if blocks := a.Height - before.Low; before.Known() && blocks > 0 {
-		s.blockTime = time.Since(s.live.HeightAt) / time.Duration(blocks)
-	}
-	if a.Height != before.Low || !before.Known() {
-		s.live.HeightAt = time.Now()
+		s.blockTime = time.Since(at) / time.Duration(blocks)
 	}
 	if !before.Known() {
 		s.sidecars.Retry() // what they need of the node is there
 	}
-	s.live.Height = upgrade.Height{Low: a.Height, High: a.AtMost, Source: upgrade.SourceNode, Tied: a.Tied}
-	s.seeWriter()
 	if time.Since(s.recorded) >= recordEvery {
 		s.recordHeight()
 	}
@@ -156,35 +124,6 @@ func (s *Supervisor) tellForeign(err error) {
 	if s.said.anew("foreign", text) {
 		s.Log.Warn("another node answers in place of this one; its answers are ignored", "err", foreign, "hint", strings.Join(foreign.Hints(), "; "))
 	}
-}
-
-// seeWriter sees who wrote the plan file: a node writes it when it halts, one block below
-// the plan's height. With a node that is further below, other hands did.
-func (s *Supervisor) seeWriter() {
-	if !s.live.Written || !s.live.Height.Tied {
-		return
-	}
-	if plan, err := solstice.ReadPlan(s.Home.PlanFile()); err == nil && s.live.Height.Below(plan.Height-1) {
-		s.live.Written = false
-	}
-}
-
-// doubt says why a height that cannot be tied to the node is not believed: it goes back,
-// or jumps further than any node could.
-func (s *Supervisor) doubt(height int64) error {
-	last, at := s.live.Height.Low, s.live.HeightAt
-	if !s.live.Height.Known() {
-		record, err := upgrade.ReadHeight(s.Home)
-		if err != nil {
-			return nil // nothing to compare with
-		}
-		last, at = record.Committed, record.At
-	}
-	most := last + maxPace + int64(max(time.Since(at).Seconds(), 0)*maxPace)
-	if height < last || height > most {
-		return fmt.Errorf("the RPC says height %d, and the last one known was %d: it may be another node's", height, last)
-	}
-	return nil
 }
 
 // confirm closes an upgrade once its height is known to be committed by the new binary. An
@@ -222,13 +161,9 @@ func (s *Supervisor) readDisk() error {
 			Hint:   "see which: fuser -v " + s.Home.Data() + "/*.db/LOCK",
 		}
 	}
-	s.live.SetDisk(disk)
 	s.unread = false
+	s.keepSeen(s.live.ReadDisk(disk, time.Now()))
 	if disk.Committed.Err == nil {
-		if disk.Upgrades.Err == nil {
-			s.noteSeen(s.live.Seen.SawSchedule(disk.Upgrades.Scheduled, disk.Committed.Height))
-		}
-		s.live.Height, s.live.HeightAt = upgrade.Exactly(disk.Committed.Height, upgrade.SourceApplication), time.Now()
 		s.recordHeight()
 		s.confirm(s.live.Height)
 	}

@@ -57,15 +57,15 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	cmd.Dir, cmd.Env = s.Home.Root(), artifact.Environ(binary)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{s.nodeLock}
-	s.live.PlanAt, s.live.Written, s.asking = watch.StampOf(s.Home.PlanFile()), false, nil
+	planAt := watch.StampOf(s.Home.PlanFile())
+	s.asking = nil
 	process, err := s.startNode(cmd)
 	if err != nil {
 		return true, solstice.ExitFailed, notStarted(binary, err)
 	}
 	s.recordHeight() // of the node before: it may be the last that is known for long
-	s.live.Fetching = s.now().Settings.StateSync && !node.HasDatabases(s.Home, s.now().Settings)
-	s.dir, s.binaryAt = d.Dir, watch.StampOf(binary)
-	s.live.Launched, s.live.Height, s.live.HeightAt, s.live.Disk, s.heightFault = d.Dir, upgrade.Height{}, time.Time{}, nil, nil
+	s.live.Started(d.Dir, planAt, s.now().Settings.StateSync && !node.HasDatabases(s.Home, s.now().Settings))
+	s.dir, s.binaryAt, s.heightFault = d.Dir, watch.StampOf(binary), nil
 	s.process, s.ended, s.last = process, process.Done(), nil
 	s.now().Node.SetProcess(process.PID)
 	s.watched, err = upgrade.WatchLast(s.Home, facts.Journal, d.Dir)

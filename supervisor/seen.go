@@ -3,7 +3,6 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"solstice/upgrade"
@@ -19,14 +18,12 @@ func (s *Supervisor) loadSeen() {
 	s.live.Seen, s.live.SeenKnown = seen, true
 }
 
-// noteSeen keeps what is new in what was seen of the chain's plans. Where it can't be
-// written it is known for as long as this supervisor lives.
-func (s *Supervisor) noteSeen(seen upgrade.Seen, changed bool) {
-	if !changed {
-		return
+// keepSeen writes what was seen of the chain's plans, where there is news. Where it can't
+// be written it is known for as long as this supervisor lives.
+func (s *Supervisor) keepSeen(news bool) {
+	if news {
+		s.warn("what was seen of the chain's plans can't be recorded", s.live.Seen.Write(s.Home))
 	}
-	s.live.Seen = seen
-	s.warn("what was seen of the chain's plans can't be recorded", seen.Write(s.Home))
 }
 
 // noteSchedule takes in what the scout has heard of the chain's scheduled plan since it was
@@ -37,21 +34,7 @@ func (s *Supervisor) noteSchedule() {
 		return
 	}
 	s.heardAhead = o
-	s.noteSeen(s.live.Seen.SawSchedule(o.Plan, o.Pace.Height))
-}
-
-// noteOver keeps what a decision says of plans that are not outstanding, or ahead.
-func (s *Supervisor) noteOver(d upgrade.Decision, facts upgrade.Gathered) {
-	for _, p := range slices.Concat(d.Over, d.Drop) {
-		if facts.Height.Reached(p.Height) && facts.Height.Tied {
-			s.noteSeen(s.live.Seen.SawOver(p))
-		}
-	}
-	for _, p := range d.Ahead {
-		if facts.Height.Tied {
-			s.noteSeen(s.live.Seen.SawAhead(p))
-		}
-	}
+	s.keepSeen(s.live.SawSchedule(o.Plan, o.Pace.Height))
 }
 
 const (

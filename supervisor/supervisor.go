@@ -294,6 +294,7 @@ func (s *Supervisor) loop(planHints, manualHints <-chan struct{}) (exitCode int,
 		case <-planHints:
 			s.planChanged()
 		case <-manualHints: // the operator's list is read before each decision
+			s.listChanged()
 		case a := <-s.answers:
 			s.hear(a)
 		case <-s.retry.C:
@@ -339,6 +340,9 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	if s.asked != nil && s.process == nil {
 		return true, s.exitCode(), nil
 	}
+	if s.planChanged(); s.askedAboutPlan() {
+		return false, 0, nil // before its event came
+	}
 	s.noteSchedule()
 	facts, d, err := s.decide()
 	if err != nil {
@@ -348,7 +352,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		s.noteExamined(d, facts)
 	}
 	s.tend(d, facts)
-	s.noteOver(d, facts)
+	s.keepSeen(s.live.Decided(d, facts))
 	s.tellHeld(d)
 	s.tellFileFaults(facts)
 	s.pending, s.known = d.Pending, facts.Height
@@ -531,9 +535,8 @@ func (s *Supervisor) signal(sig os.Signal) error {
 func (s *Supervisor) nodeEnded() error {
 	process, end := s.process, s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
-	s.live.Launched = ""
+	s.live.Ended(s.Home, time.Now())
 	s.now().Node.SetProcess(0)
-	s.loosenHeight()
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us
 	}

@@ -76,10 +76,15 @@ type Switched struct {
 }
 
 // Retried is the plan for which the old binary was started again because the stopped
-// node's databases, at At, were below its height. It is done once per halt.
+// node's databases, at At, were below its height. It is done once per halt: with other
+// evidence than that from before it is another one.
 type Retried struct {
 	solstice.Plan
 	At int64 `json:"at"`
+	// Told is what the node itself had told before; 0: nothing. Written says that it had
+	// written the plan's file.
+	Told    int64 `json:"told,omitempty"`
+	Written bool  `json:"written,omitempty"`
 }
 
 // Skipped is a plan that is not to be carried out.
@@ -172,7 +177,7 @@ func Decide(f Facts) Decision {
 	case due != nil && f.Lacks[due.Dir] != Lack{}:
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)+f.cancelHint(*due)
-	case due != nil && f.Running && !f.certain(*due) && f.retried(due.Plan):
+	case due != nil && f.Running && !f.certain(*due) && f.retried(*due):
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = "the stopped node's databases did not confirm its height, and the old binary was started again"
 		d.Hint = f.decideHint(*due)
@@ -211,11 +216,15 @@ func (f Facts) classify(d *Decision) (due *Candidate) {
 			if is, _ := f.due(c); is && !f.Running {
 				d.Keep = &c.Plan
 			}
-		case f.passed(c): // P5, P8
+		case f.passed(c), f.overtaken(c.Plan): // P5, P8
 			d.over(&c)
 		default:
 			due = f.weigh(d, c, due)
 		}
+	}
+	if f.Height.Known() && !f.Height.Tied {
+		// Another node's word is not written down.
+		d.Mark, d.Ahead, d.Drop, d.Passed, d.Itself = nil, nil, nil, nil, nil
 	}
 	return due
 }
@@ -288,10 +297,35 @@ func (f Facts) Applied(p solstice.Plan) bool {
 		return false
 	case f.done(p):
 		return true
-	case f.Height.Reached(p.Height) && slices.ContainsFunc(f.History, func(s Switched) bool { return s.Is(p) }):
+	case f.refuted(p):
+		return false
+	case f.switchedTo(p) && (f.Height.Reached(p.Height) || f.inPlaceOf(p)):
 		return true
 	}
 	return f.named(p)
+}
+
+func (f Facts) switchedTo(p solstice.Plan) bool {
+	return slices.ContainsFunc(f.History, func(s Switched) bool { return s.Is(p) })
+}
+
+// inPlaceOf says whether the operator has linked a folder that no plan names, such as a
+// hot-fix, after the link was switched to a plan's binary.
+func (f Facts) inPlaceOf(p solstice.Plan) bool {
+	dir := f.InUse()
+	known := func(s Switched) bool { return s.Dir == dir }
+	if dir == "" || dir == solstice.Genesis || slices.ContainsFunc(f.History, known) || slices.ContainsFunc(f.Done, known) ||
+		slices.ContainsFunc(f.candidates(), func(c Candidate) bool { return c.Dir == dir }) {
+		return false
+	}
+	last, _ := f.lastSwitch()
+	return last.Is(p)
+}
+
+// refuted says whether a node that runs, or ran, with another binary than a plan's own has
+// halted for that plan: whatever says that the plan is behind that binary is wrong.
+func (f Facts) refuted(p solstice.Plan) bool {
+	return f.File != nil && f.File.Is(p) && f.File.Written && f.File.Dir != f.InUse() && !f.Height.Reached(p.Height)
 }
 
 func (f Facts) done(p solstice.Plan) bool {
@@ -373,6 +407,15 @@ func (f Facts) passed(c Candidate) bool {
 	return f.Height.Reached(c.Height) && !f.manual(c)
 }
 
+// overtaken says whether a plan of a greater height is applied: whatever kept this one from
+// being carried out, its binary is older than the data.
+func (f Facts) overtaken(p solstice.Plan) bool {
+	later := func(s Switched) bool { return s.Height > p.Height && !f.Height.Below(s.Height) }
+	inUse := func(named solstice.Plan) bool { return named.Height > p.Height && !f.Height.Below(named.Height-1) }
+	return slices.ContainsFunc(f.Done, later) || slices.ContainsFunc(f.Named, inUse) ||
+		slices.ContainsFunc(f.History, func(s Switched) bool { return s.Height > p.Height && f.Height.Reached(s.Height) })
+}
+
 // due says whether a plan's height has come (P1 to P4), or why it is held (P10, P11).
 func (f Facts) due(c Candidate) (is bool, held *Held) {
 	is = f.chainDue(c) || f.manualDue(c)
@@ -426,15 +469,24 @@ func (f Facts) certain(c Candidate) bool {
 	return c.Written && f.Height.Tied && f.Height.exactly(c.Height-1)
 }
 
-// retried says whether the old binary was started again already at this halt. From far
-// below the height it was not its halt.
-func (f Facts) retried(p solstice.Plan) bool {
-	return f.Retried != nil && f.Retried.Is(p) && f.Retried.At >= p.Height-1-asyncBlocks
+// retried says whether the old binary was started again already, and nothing new says since
+// that the plan is due. New is that the node wrote its file, or that it told so much more
+// than then that its databases, were they behind as far as then, have the height now. From
+// far below the height it was not its halt.
+func (f Facts) retried(c Candidate) bool {
+	r := f.Retried
+	switch {
+	case r == nil || !r.Is(c.Plan), c.Written && !r.Written:
+		return false
+	case f.Height.Tied && f.Height.bounded() && f.Height.Low-max(r.Told-r.At, 0) >= c.Height-1:
+		return false
+	}
+	return !c.Written || r.At >= c.Height-1-asyncBlocks
 }
 
 // chainsAt is another plan, of the chain, for the height of a manual one; nil: none.
 func (f Facts) chainsAt(c Candidate) *solstice.Plan {
-	if f.scheduled(c.Plan) || c.Written {
+	if f.scheduled(c.Plan) || c.Written && !f.Height.Reached(c.Height) {
 		return nil
 	}
 	other := func(p solstice.Plan) bool { return p.Height == c.Height && !p.Is(c.Plan) }
@@ -462,7 +514,7 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 // haltedAgain says whether the new binary of a plan has written that plan's file: it has
 // no handler for it, so it is the old release under the new name.
 func (f Facts) haltedAgain() bool {
-	return f.Running && !f.SwitchesItself && f.File != nil && f.File.Written && f.named(f.File.Plan) &&
+	return f.Running && !f.SwitchesItself && f.File != nil && f.File.Written && f.named(f.File.Plan) && !f.refuted(f.File.Plan) &&
 		!f.Height.Reached(f.File.Height) && !f.Height.Below(f.File.Height-1)
 }
 

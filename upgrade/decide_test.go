@@ -160,8 +160,11 @@ func gone(f *Facts)     { f.Gone, f.Height = true, Height{} }
 func itself(f *Facts)   { f.SwitchesItself = true }
 func fetching(f *Facts) { f.Fetching = true }
 
-func retried(p solstice.Plan, at int64) fact { return func(f *Facts) { f.Retried = &Retried{p, at} } }
-func initial(h int64) fact                   { return func(f *Facts) { f.Initial = h } }
+func retried(p solstice.Plan, at int64) fact {
+	return func(f *Facts) { f.Retried = &Retried{Plan: p, At: at, Told: p.Height - 1, Written: true} }
+}
+
+func initial(h int64) fact { return func(f *Facts) { f.Initial = h } }
 
 // row is a situation and what is to be done: the action, and what becomes of the other
 // plans.

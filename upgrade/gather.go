@@ -6,59 +6,11 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"solstice"
 	"solstice/node"
 	"solstice/watch"
 )
-
-// Live is what only a running supervisor knows, besides what Gather finds on disk. It is
-// one value so that nothing of it is lost: a new version of the program is handed all of
-// it, as JSON.
-type Live struct {
-	// Launched is the directory that the running node was started from; empty: none runs.
-	Launched string `json:"launched"`
-	// PlanAt is the plan file as it was when it was looked at last. Written says that it
-	// changed while the node ran, and that no answer of the node's says that somebody else
-	// wrote it.
-	PlanAt  watch.Stamp `json:"plan_at"`
-	Written bool        `json:"written"`
-	// Height is what the node told, at HeightAt; unknown: the record on disk serves.
-	Height   Height    `json:"height"`
-	HeightAt time.Time `json:"height_at,omitzero"`
-	Initial  int64     `json:"initial,omitempty"`  // the chain's first height; 0: unknown
-	Fetching bool      `json:"fetching,omitempty"` // the node was started to fetch a state
-	Skip     []int64   `json:"skip,omitempty"`     // heights after --unsafe-skip-upgrades
-	// Done is what the databases said the data had been through when they were read last;
-	// DoneKnown says that they said so.
-	Done      []solstice.Plan `json:"done,omitempty"`
-	DoneKnown bool            `json:"done_known,omitempty"`
-	Seen      Seen            `json:"seen,omitempty"`
-	SeenKnown bool            `json:"seen_known,omitempty"` // Seen is to be used; else the file on disk is read
-	Retried   *Retried        `json:"retried,omitempty"`
-	// Disk is what the databases of the stopped node say; nil: they were not read since it
-	// ran. While a node runs there is none, so none is handed over.
-	Disk *node.Heights `json:"-"`
-}
-
-// Running says that a node runs.
-func (l Live) Running() bool { return l.Launched != "" }
-
-// Stopped is what the files of a stopped node tell, for Gather.
-func Stopped(disk node.Heights) (l Live) {
-	l.SetDisk(disk)
-	return l
-}
-
-// SetDisk takes in what the databases of the stopped node say.
-func (l *Live) SetDisk(disk node.Heights) {
-	l.Disk = &disk
-	if disk.Initial > 0 {
-		l.Initial = disk.Initial
-	}
-	l.Done, l.DoneKnown = disk.Upgrades.Done, disk.Upgrades.Err == nil
-}
 
 // Gathered is what Gather found.
 type Gathered struct {
@@ -118,7 +70,10 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 			g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: g.dirFor(m.Plan), Manual: true, Below: m.Below})
 		}
 	}
+	// A file that has changed since Live looked at it is newer than what the node told.
+	unseen := live.Running() && watch.StampOf(home.PlanFile()) != live.PlanAt
 	switch plan, err := solstice.ReadPlan(home.PlanFile()); {
+	case unseen:
 	case err == nil:
 		g.File = &Candidate{Plan: plan, Dir: g.dirFor(plan), Written: live.Written}
 	case !errors.Is(err, fs.ErrNotExist):

@@ -56,7 +56,7 @@ func (f Facts) startAgain(d *Decision) {
 	if c == nil || !c.Written || !f.Height.Below(c.Height-1) || f.Height.High < c.Height-1-asyncBlocks || f.Applied(c.Plan) {
 		return
 	}
-	if !f.retried(c.Plan) {
+	if !f.retried(*c) {
 		d.Again = &c.Plan
 		return
 	}

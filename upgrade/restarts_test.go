@@ -15,6 +15,7 @@ import (
 
 	"solstice"
 	"solstice/internal/durable"
+	"solstice/watch"
 )
 
 // Each run draws so many histories, other ones each time. For more of them: -rapid.checks 1000.
@@ -157,7 +158,7 @@ func (m *model) session(events int) {
 
 // live is what the supervisor knows. Without a node it has read the databases.
 func (m *model) live() Live {
-	l := Live{Written: m.written, Height: m.heard, Seen: m.seen, SeenKnown: true}
+	l := Live{PlanAt: watch.StampOf(m.home.PlanFile()), Written: m.written, Height: m.heard, Seen: m.seen, SeenKnown: true}
 	if m.running >= 0 {
 		l.Launched = m.dir(m.running)
 	}

@@ -128,14 +128,15 @@ const beginPatience = time.Second
 // ErrCancelled means that the operator has taken the plan off the list before its upgrade was begun.
 var ErrCancelled = errors.New("the plan was cancelled")
 
-// beginManual enters the upgrade into the journal, if the operator's plan stands yet.
+// beginManual enters the upgrade into the journal, if the operator's plan stands yet: in the
+// plan file, where other hands or an earlier upgrade to it have put it, or on the list.
 func (u *Upgrade) beginManual() error {
-	plans, err := ReadManual(u.Home)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(plans, func(p ManualPlan) bool { return p.Is(u.Plan) }) {
-		if written, err := solstice.ReadPlan(u.Home.PlanFile()); err != nil || !written.Is(u.Plan) { // by an earlier upgrade to it
+	if standing, err := solstice.ReadPlan(u.Home.PlanFile()); err != nil || !standing.Is(u.Plan) {
+		plans, err := ReadManual(u.Home)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(plans, func(p ManualPlan) bool { return p.Is(u.Plan) }) {
 			return ErrCancelled
 		}
 	}

@@ -1,0 +1,484 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"pgregory.net/rapid"
+
+	"solstice"
+	"solstice/internal/durable"
+	"solstice/watch"
+)
+
+// outstanding says whether a plan is to be carried out now.
+func (l *life) outstanding(i int) bool {
+	if i < 0 || !l.effective(i) || l.running() >= i {
+		return false
+	}
+	p := l.plans[i]
+	if p.manual {
+		return l.height >= p.Height-1
+	}
+	return l.height == p.Height-1
+}
+
+// checkStop is the first rule: a healthy node is not stopped without need.
+func (l *life) checkStop(d Decision, g Gathered) {
+	i := l.index(d.Plan)
+	healthy := !l.halted && !l.stuck(l.running())
+	if !healthy || l.outstanding(i) {
+		return
+	}
+	if d.Action == CarryOut {
+		if !l.ledAstray(i, g) {
+			l.fault("a healthy node is stopped for %s, which is not outstanding", d.Plan)
+		}
+		return
+	}
+	cancelled := i >= 0 && l.plans[i].cancel > 0
+	equal := i >= 0 && l.plans[i].manual && !l.effective(i) && l.height >= d.Plan.Height-1
+	lied := l.live.Height.Known() && !l.live.Height.Tied
+	silent := l.live.Written && !(l.live.Height.Tied && l.live.Height.Low == l.live.Height.High)
+	if !lied && !silent && !cancelled && !equal {
+		l.fault("a healthy node is stopped for a look at its databases, for %s: nothing says so", d.Plan)
+	}
+	key, evidence := d.Plan.String(), fmt.Sprint(l.evidence)
+	if l.looks[key] == evidence {
+		l.fault("a healthy node is stopped for %s once more, on the same evidence", d.Plan)
+	}
+	l.looks[key] = evidence
+	l.count("stopped in vain, for a look")
+}
+
+// ledAstray says whether a plan that is not to be carried out looks in every way as if it
+// were: by other hands, and nothing told that it is not.
+func (l *life) ledAstray(i int, g Gathered) bool {
+	if i < 0 {
+		return false
+	}
+	p := l.plans[i]
+	s := g.Seen.Of(p.Plan)
+	switch {
+	case p.cancel > 0:
+		return !s.Contradicted() && (s.Scheduled == 0 || !g.DoneKnown) && l.height >= p.Height-1
+	case p.manual && !l.effective(i) && !p.void:
+		for _, q := range l.plans {
+			if !q.manual && q.Height == p.Height && g.Seen.Of(q.Plan).Scheduled == 0 && !(g.File != nil && g.File.Is(q.Plan) && g.File.Written) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkCarryOut is the second rule for an upgrade.
+func (l *life) checkCarryOut(d Decision, g Gathered) {
+	i, committed := l.index(d.Plan), l.height-l.lag
+	switch {
+	case i < 0:
+		l.fault("%s is carried out, which nobody has planned", d.Plan)
+	case !l.effective(i):
+		if !l.ledAstray(i, g) {
+			l.fault("%s is carried out, which is held, cancelled or taken back", d.Plan)
+		}
+		if l.plans[i].cancel > 0 {
+			l.ends("a cancelled plan by other hands, whose end nobody saw")
+			return
+		}
+	}
+	if wrong := l.misfit(i, committed); wrong != "" {
+		if l.excuse["data"] && !g.DoneKnown {
+			l.ends("data from elsewhere that can't be read")
+			return
+		}
+		if g.File != nil && g.File.Is(d.Plan) && g.File.Written && !g.Height.bounded() && l.rpc != "tied" {
+			l.ends("a file by other hands while the node ran, and nothing could be read or tied")
+			return
+		}
+		l.fault("%s is switched to at %d: it %s", d.Dir, committed, wrong)
+	}
+	if l.hand != "" && l.hand != d.Dir && l.hand == g.Link.Dir && l.tops[l.hand] >= i && g.switchedTo(d.Plan) {
+		l.fault("the operator has linked %s, which is as good, and %s is switched to", l.hand, d.Dir)
+	}
+	if l.switched[i] && l.tops[g.Link.Dir] >= i && !l.plans[i].manual && committed >= d.Plan.Height {
+		l.fault("%s is carried out once more", d.Plan)
+	}
+}
+
+// checkPlans is what may be dropped, and what must be held.
+func (l *life) checkPlans(d Decision, g Gathered) {
+	for _, p := range d.Drop {
+		i := l.index(p)
+		link, _ := l.home.Current()
+		below := slices.ContainsFunc(g.Manual, func(c Candidate) bool { return c.Is(p) && c.Below })
+		switch {
+		case i < 0:
+			l.fault("%s is dropped, which is no plan", p)
+		case l.switched[i], l.running() >= i, l.tops[link.Dir] >= i, l.eraAt(l.height) >= i:
+		case l.plans[i].late:
+		case l.hand != "" || l.excuse["data"]:
+			l.plans[i].void = true
+		case !below:
+			l.count("manual plan: dropped, as it was never seen ahead")
+			l.plans[i].void = true
+		case d.Action == CarryOut || d.Action == Examine || d.Action == Wait:
+			if l.height < p.Height-1 {
+				l.fault("%s is dropped and was not carried out", p)
+			}
+			l.plans[i].void = true // the chain is past it
+		default:
+			l.fault("%s is dropped and was not carried out", p)
+		}
+		if l.hand != "" && l.eraAt(l.height) < i {
+			l.plans[i].void = true
+		}
+	}
+	for _, h := range d.Held {
+		if h.Reason == "" || h.Hint == "" {
+			l.fault("%s is held without a word", h.Plan)
+		}
+		i := l.index(h.Plan)
+		l.count("plan: held")
+		if i >= 0 && l.effective(i) && l.outstanding(i) && l.rpc == "tied" && !l.wild["liars"] {
+			l.fault("%s is held, and is outstanding", h.Plan)
+		}
+	}
+}
+
+// waits is a decision that leaves it to the operator, who does what is right.
+func (l *life) waits(d Decision, g Gathered) {
+	if d.Reason == "" || d.Hint == "" {
+		l.fault("%v without a word: %q, %q", d.Action, d.Reason, d.Hint)
+	}
+	l.count("operator: " + d.Action.String())
+	if d.HaltedAgain {
+		l.count("operator: told of an old release")
+		if i := l.index(d.Plan); i >= 0 && l.tops[d.Dir] >= i {
+			if watch.StampOf(l.home.Binary(d.Dir)) == l.binaryAt {
+				l.fault("%s is called an old release, and is none", d.Dir)
+			}
+			l.stopForReplaced(d)
+			return
+		}
+		if l.final {
+			l.replaceOldRelease()
+			l.stopForReplaced(d)
+		}
+		return
+	}
+	if d.Action == Wait && l.live.Running() {
+		if l.waiting++; l.waiting < 8 {
+			return // what it waits for may come by itself
+		}
+	}
+	if l.wild["async"] && l.live.Retried != nil {
+		l.excused("the databases were behind twice")
+	}
+	if len(l.excuse) == 0 && l.final {
+		l.fault("the operator is asked without need: %s", describe(d))
+	}
+	if !l.live.Running() {
+		l.up = false
+	}
+	if l.final {
+		l.repair()
+	}
+}
+
+// stopForReplaced stops the node to start the binary that was put in its place.
+func (l *life) stopForReplaced(d Decision) {
+	l.nodeStopped()
+	l.unread, l.examining = true, &d.Plan
+	l.act()
+}
+
+// repair is an operator who knows the truth.
+func (l *life) repair() {
+	if l.repairs++; l.repairs > 5 {
+		l.fault("the operator can't help it")
+	}
+	l.end(true)
+	l.up, l.waiting = false, 0
+	l.switchTo(l.right(l.height - l.lag))
+	l.start()
+}
+
+// switchTo is solstice switch.
+func (l *life) switchTo(top int) {
+	dir := l.dirOf(top)
+	l.tops[dir] = top
+	g, err := Gather(l.home, Stopped(l.disk()), nil)
+	must(l, err)
+	_, back, err := g.SwitchTo(l.home, dir)
+	must(l, err)
+	for _, p := range back {
+		delete(l.switched, l.index(p))
+	}
+	l.hand = dir
+	l.excused("hands")
+	l.count("operator: solstice switch")
+	l.note("solstice switch: %s", dir)
+}
+
+// moveLink is the operator's hand.
+func (l *life) moveLink(what string) {
+	link, err := l.home.Current()
+	must(l, err)
+	inUse := link.Dir
+	if l.live.Running() {
+		inUse = l.live.Launched
+	}
+	if !l.wild["hands"] {
+		return
+	}
+	dir := ""
+	if what == "hot-fix" {
+		top := l.tops[inUse]
+		dir = fmt.Sprintf("upgrades/hot-fix-%d", len(l.tops))
+		l.place(dir, top)
+		l.count("link: moved to a hot-fix, " + l.whether())
+	} else {
+		switch rapid.SampledFrom([]string{"genesis", "earlier", "next", "right"}).Draw(l.T, "linked") {
+		case "genesis":
+			dir = solstice.Genesis
+		case "earlier":
+			dir = l.dirOf(max(l.tops[inUse]-1, genesisTop))
+		case "next":
+			dir = l.dirOf(min(l.tops[inUse]+1, len(l.plans)-1))
+		case "right":
+			dir = l.dirOf(l.right(l.height - l.lag))
+		}
+		l.count("link: moved to another version, " + l.whether())
+		l.excused("hands")
+	}
+	must(l, durable.Symlink(dir, l.home.CurrentLink()))
+	l.hand = dir
+	l.note("by hand: %s", dir)
+}
+
+func (l *life) whether() string {
+	if l.live.Running() {
+		return "while the node runs"
+	}
+	return "while it is stopped"
+}
+
+// placeFile is a plan file by other hands: one to come, or an old one.
+func (l *life) placeFile() {
+	if !l.wild["files"] && !l.wild["cancels"] || l.final {
+		return
+	}
+	var plans []solstice.Plan
+	for _, p := range l.plans {
+		if p.Height > l.height+1 && (p.manual && p.byFile && !p.late || !p.manual && p.proposed <= l.height) {
+			plans = append(plans, p.Plan)
+		}
+		if p.Height <= l.height && l.wild["files"] {
+			plans = append(plans, p.Plan)
+		}
+	}
+	if l.wild["files"] && l.height > 3 {
+		plans = append(plans, solstice.Plan{Name: "v0", Height: rapid.Int64Range(1, l.height).Draw(l.T, "of long ago")})
+	}
+	if len(plans) == 0 {
+		return
+	}
+	p := rapid.SampledFrom(plans).Draw(l.T, "placed")
+	if l.halted { // nobody does that, and the node's own plan would be lost
+		return
+	}
+	if before, err := solstice.ReadPlan(l.home.PlanFile()); err == nil {
+		if i := l.index(before); i >= 0 && l.plans[i].byFile && !before.Is(p) && l.eraAt(l.height) < i {
+			l.plans[i].void = true // the file was all that there was of it
+		}
+	}
+	l.count(map[bool]string{true: "plan file: placed early, ", false: "plan file: an old one placed, "}[p.Height > l.height] + l.whether())
+	must(l, durable.WriteFile(l.home.PlanFile(), p.File(), 0o600))
+	l.note("by hand: plan file %s", p)
+	if rapid.Bool().Draw(l.T, "noticed") && l.live.Running() {
+		l.notice()
+	}
+}
+
+// addLate is a manual plan that the operator adds when its height has passed.
+func (l *life) addLate() {
+	for i, p := range l.plans {
+		if p.late && p.Height <= l.height && l.eraAt(l.height) < i {
+			l.count("manual plan: added when its height had passed")
+			l.note("added late: %s", p.Plan)
+			_ = ChangeManual(l.home, func(plans []ManualPlan) ([]ManualPlan, error) {
+				return append(slices.DeleteFunc(plans, func(m ManualPlan) bool { return m.Is(p.Plan) }), ManualPlan{Plan: p.Plan}), nil
+			})
+			l.live.ListChanged(l.home, l.now)
+			l.hear()
+			return
+		}
+	}
+}
+
+// cancel is the chain's, by governance.
+func (l *life) cancel() {
+	p := l.scheduled(l.height)
+	if !l.wild["cancels"] || p == nil || !l.live.Running() || l.halted || l.stuck(l.running()) || p.Height <= l.height+1 {
+		return
+	}
+	if _, halts := l.halts(l.running()); halts {
+		return
+	}
+	i := l.index(*p)
+	l.made(l.height+1, l.height+1, l.running())
+	l.created, l.lag = true, 0
+	l.plans[i].cancel = l.height
+	l.count("chain: a plan cancelled")
+	l.note("%s is cancelled", *p)
+	if rapid.Bool().Draw(l.T, "seen") {
+		l.scout()
+	}
+}
+
+// garble breaks a file that is optional, or mends it.
+func (l *life) garble() {
+	if !l.wild["broken files"] {
+		return
+	}
+	path := rapid.SampledFrom([]string{l.home.ManualFile(), l.home.SeenFile(), l.home.HeightFile(), l.home.JournalFile()}).Draw(l.T, "garbled")
+	if before, garbled := l.garbled[path]; garbled {
+		must(l, os.WriteFile(path, before, 0o600))
+		delete(l.garbled, path)
+		return
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	name := filepath.Base(path)
+	l.count("broken: " + name)
+	l.note("broken: %s", name)
+	if path == l.home.JournalFile() {
+		must(l, os.Remove(path))
+		l.excused("journal")
+		return
+	}
+	if path != l.home.HeightFile() {
+		l.excused("lists")
+	}
+	if path == l.home.ManualFile() {
+		l.garbled[path] = content
+	}
+	must(l, os.WriteFile(path, []byte(`[{"name": "v2", "hei`), 0o600))
+}
+
+// takeBack is data of an earlier height, put there by hand.
+func (l *life) takeBack() {
+	if !l.wild["surgery"] || l.final || l.height <= l.initial {
+		return
+	}
+	before := l.height
+	l.moveTo(rapid.Int64Range(l.initial, l.height-1).Draw(l.T, "taken back to"))
+	l.count("data: taken back")
+	l.note("data taken back from %d", before)
+	l.movedData()
+}
+
+// otherData is a snapshot of the chain's data from elsewhere.
+func (l *life) otherData() {
+	if !l.wild["surgery"] || l.final || l.height >= l.finish()-1 {
+		return
+	}
+	before := l.height
+	l.moveTo(rapid.Int64Range(max(l.height, l.initial), l.finish()-1).Draw(l.T, "data of"))
+	l.count("data: from elsewhere")
+	l.note("data from elsewhere, before it %d", before)
+	l.movedData()
+}
+
+// movedData is what an operator does beside it, or forgets.
+func (l *life) movedData() {
+	l.excused("data")
+	listed, _ := ReadManual(l.home)
+	for i, p := range l.plans {
+		if p.Height > l.height {
+			delete(l.switched, i)
+		}
+		off := !slices.ContainsFunc(listed, func(m ManualPlan) bool { return m.Is(p.Plan) })
+		if p.manual && !p.byFile && off { // nobody puts it there again
+			l.plans[i].void = true
+		}
+	}
+	switch rapid.SampledFrom([]string{"left", "linked", "switched"}).Draw(l.T, "the link is") {
+	case "linked":
+		dir := l.dirOf(l.right(l.height))
+		l.tops[dir] = l.right(l.height)
+		must(l, durable.Symlink(dir, l.home.CurrentLink()))
+		l.hand = dir
+		l.note("by hand: %s", dir)
+	case "switched":
+		l.switchTo(l.right(l.height))
+	}
+}
+
+// replaceOldRelease puts the right binary where the old release is.
+func (l *life) replaceOldRelease() {
+	for i, p := range l.plans {
+		dir := l.home.UpgradeDir(p.Name)
+		if !p.manual && l.tops[dir] < i {
+			l.place(dir, i)
+			l.count("binary: replaced by the right one")
+			l.note("the right binary is in %s", dir)
+		}
+	}
+}
+
+// toTheEnd is the third rule: what is outstanding is carried out.
+func (l *life) toTheEnd() {
+	l.final = true
+	if content, garbled := l.garbled[l.home.ManualFile()]; garbled {
+		must(l, os.WriteFile(l.home.ManualFile(), content, 0o600))
+	}
+	l.note("now to the end")
+	l.end(false)
+	l.up = false
+	target := max(l.finish(), l.height+6)
+	for i := 0; i < 400 && !l.over; i++ {
+		if !l.up {
+			l.start()
+			l.act()
+		}
+		if l.over || l.height >= target {
+			break
+		}
+		if l.live.Running() && l.stuck(l.running()) {
+			if len(l.excuse) == 0 {
+				l.fault("the node is stuck with %s", l.live.Launched)
+			}
+			l.repair()
+			l.act()
+		}
+		l.blocks()
+		l.act()
+		if l.how == "answers" {
+			l.notice()
+			l.hear()
+			l.act()
+		}
+	}
+	if l.over {
+		return
+	}
+	l.count("ended well: " + l.how)
+	if len(l.excuse) == 0 {
+		l.count("ended well, without an operator")
+	}
+	if l.height < target {
+		l.fault("it does not get to its end at %d", target)
+	}
+	for i, p := range l.plans {
+		due := l.effective(i) && (!p.manual || l.how == "answers" && len(l.excuse) == 0 && !p.byFile)
+		if due && l.eraAt(l.height) < i {
+			l.fault("%s was not carried out", p.Plan)
+		}
+	}
+}
