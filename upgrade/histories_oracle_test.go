@@ -276,12 +276,12 @@ func (l *life) placeFile() {
 		if p.Height > l.height+1 && (p.manual && p.byFile && !p.late || !p.manual && p.proposed <= l.height) {
 			plans = append(plans, p.Plan)
 		}
-		if p.Height <= l.height && l.wild["files"] {
+		if p.Height <= l.height-l.lag && l.wild["files"] {
 			plans = append(plans, p.Plan)
 		}
 	}
 	if l.wild["files"] && l.height > 3 {
-		plans = append(plans, solstice.Plan{Name: "v0", Height: rapid.Int64Range(1, l.height).Draw(l.T, "of long ago")})
+		plans = append(plans, solstice.Plan{Name: "v0", Height: rapid.Int64Range(1, l.height-3).Draw(l.T, "of long ago")})
 	}
 	if len(plans) == 0 {
 		return
@@ -297,6 +297,9 @@ func (l *life) placeFile() {
 	}
 	l.count(map[bool]string{true: "plan file: placed early, ", false: "plan file: an old one placed, "}[p.Height > l.height] + l.whether())
 	must(l, durable.WriteFile(l.home.PlanFile(), p.File(), 0o600))
+	if i := l.index(p); i >= 0 && l.plans[i].byFile && !l.plans[i].late {
+		l.plans[i].void = false
+	}
 	l.note("by hand: plan file %s", p)
 	if rapid.Bool().Draw(l.T, "noticed") && l.live.Running() {
 		l.notice()
@@ -399,6 +402,9 @@ func (l *life) otherData() {
 func (l *life) movedData() {
 	l.excused("data")
 	listed, _ := ReadManual(l.home)
+	if standing, err := solstice.ReadPlan(l.home.PlanFile()); err == nil {
+		listed = append(listed, ManualPlan{Plan: standing})
+	}
 	for i, p := range l.plans {
 		if p.Height > l.height {
 			delete(l.switched, i)

@@ -332,7 +332,7 @@ func (l *life) turn() (again bool) {
 		}
 		early := l.watched != nil && !l.watched.Confirmed
 		old := g.File != nil && l.index(g.File.Plan) > l.tops[d.Dir] && d.Dir == l.home.UpgradeDir(g.File.Plan.Name)
-		if l.last && (early || old && l.excuse["journal"]) {
+		if l.last && (early || old) { // Supervisor.haltedAgain tells it, whatever the journal knows
 			l.endedEarly(old)
 			return false
 		}

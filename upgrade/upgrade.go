@@ -192,7 +192,8 @@ func (u *Upgrade) stop(ctx context.Context) error {
 	}
 }
 
-// placePlan puts a manual plan where the chain would have written it: the new binary reads there which stores to add.
+// placePlan puts a plan of the operator's list where the node would have written it: the new binary reads there which
+// stores to add. The chain may know the plan too, and the node not have come to write it.
 // A plan by other hands that stands there and is still to come is kept among the manual ones.
 //
 // A crash leaves the old file or the new one.
@@ -201,7 +202,7 @@ func (u *Upgrade) placePlan(context.Context) error {
 	if err == nil && standing.Is(u.Plan) {
 		return nil
 	}
-	if !u.Manual {
+	if !u.Manual && !u.listed() {
 		return fmt.Errorf("%s does not hold plan %s any more", u.Home.PlanFile(), u.Plan)
 	}
 	if err == nil && standing.Height > u.Plan.Height {
@@ -218,6 +219,11 @@ func (u *Upgrade) placePlan(context.Context) error {
 		}
 	}
 	return durable.WriteFile(u.Home.PlanFile(), u.Plan.File(), 0o600)
+}
+
+func (u *Upgrade) listed() bool {
+	plans, err := ReadManual(u.Home)
+	return err == nil && slices.ContainsFunc(plans, func(p ManualPlan) bool { return p.Is(u.Plan) })
 }
 
 // snapshot keeps what is on disk, as the way back.
