@@ -535,7 +535,7 @@ func (s *Supervisor) signal(sig os.Signal) error {
 func (s *Supervisor) nodeEnded() error {
 	process, end := s.process, s.process.End()
 	s.last, s.process, s.ended, s.asking = &end, nil, nil, nil
-	s.live.Ended(s.Home, time.Now())
+	s.live.Ended(s.Home, time.Now(), s.examining != nil)
 	s.now().Node.SetProcess(0)
 	if end.Signal == syscall.SIGHUP {
 		s.asked = syscall.SIGHUP // a node that knows no HUP ends by it, as it would without us

@@ -17,6 +17,9 @@ type Facts struct {
 	// the link may have been moved since.
 	Running  bool
 	Launched string
+	// Examined says that the node did not end by itself: it was stopped to read its
+	// databases.
+	Examined bool
 	Height   Height
 	Initial  int64       // the chain's first height; 0: unknown
 	Fetching bool        // the node was started without databases and is told to fetch a state
@@ -435,7 +438,7 @@ func (f Facts) due(c Candidate) (is bool, held *Held) {
 // the file that the node wrote itself says so; a begun upgrade was due when it was begun.
 func (f Facts) chainDue(c Candidate) bool {
 	begun := f.Begun != nil && f.Begun.Is(c.Plan) && !f.Begun.Manual
-	written := c.Written || begun
+	written := begun || c.Written && (!f.Examined || f.Height.narrow())
 	switch {
 	case f.Gone:
 		return false // it would begin at its genesis

@@ -159,6 +159,7 @@ func lacks(dir string, lack Lack) fact {
 func gone(f *Facts)     { f.Gone, f.Height = true, Height{} }
 func itself(f *Facts)   { f.SwitchesItself = true }
 func fetching(f *Facts) { f.Fetching = true }
+func examined(f *Facts) { f.Examined = true }
 
 func retried(p solstice.Plan, at int64) fact {
 	return func(f *Facts) { f.Retried = &Retried{Plan: p, At: at, Told: p.Height - 1, Written: true} }
@@ -221,6 +222,9 @@ func TestDecideChainsPlan(t *testing.T) {
 		{"P1-halted", facts(on("genesis"), file(v2), app(99)), carriesOutV2},
 		{"P1-halted-and-scheduled", facts(on("genesis"), file(v2), scheduled(v2), app(99), marks()), carriesOutV2},
 		{"P1-halted-and-wrote-it-and-nothing-is-known", facts(on("genesis"), wrote(v2)), carriesOutV2},
+		{"P1-stopped-and-nothing-is-known", facts(on("genesis"), wrote(v2), examined), "launch genesis | pending v2"},
+		{"P1-stopped-and-told-less-before", facts(on("genesis"), wrote(v2), examined, atLeast(50)), "launch genesis | pending v2"},
+		{"P1-stopped-and-the-block-is-stored", facts(on("genesis"), wrote(v2), examined, stored(100)), carriesOutV2},
 		{"P1-halted-and-wrote-it-and-told-less-before", facts(on("genesis"), wrote(v2), atLeast(50)), carriesOutV2},
 		{"P1-scheduled-and-the-block-is-stored", facts(on("genesis"), file(v2), scheduled(v2), stored(100)), carriesOutV2},
 		{"P1-found-and-the-block-is-stored", facts(on("genesis"), file(v2), stored(100)), "launch genesis | pending v2"},

@@ -54,7 +54,7 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 		cache = &Probes{}
 	}
 	g := Gathered{disk: live.Disk, home: home, Facts: Facts{
-		Running: live.Running(), Launched: live.Launched, Height: live.Height, Initial: live.Initial, Fetching: live.Fetching,
+		Running: live.Running(), Launched: live.Launched, Examined: live.Examining, Height: live.Height, Initial: live.Initial, Fetching: live.Fetching,
 		Skip: live.Skip, Seen: live.Seen, Retried: live.Retried, DoneKnown: live.DoneKnown && live.Disk != nil,
 		SwitchesItself: home.SwitchesItself,
 		Faults:         map[string]string{}, Hints: map[string]string{}, Lacks: map[string]Lack{},

@@ -318,8 +318,9 @@ func (l *life) turn() (again bool) {
 		l.waits(d, g)
 	case Examine:
 		l.checkStop(d, g)
+		l.examining = &d.Plan
 		l.nodeStopped()
-		l.unread, l.examining = true, &d.Plan
+		l.unread = true
 		if l.cutHere() {
 			return false
 		}
@@ -418,7 +419,7 @@ func (l *life) end(clean bool) {
 // nodeEnded is Supervisor.nodeEnded without an upgrade under way.
 func (l *life) nodeEnded(clean bool) {
 	l.end(clean)
-	l.live.Ended(l.home, l.now)
+	l.live.Ended(l.home, l.now, l.examining != nil)
 	l.record()
 	l.unread, l.last = true, true
 	l.notice()
@@ -427,7 +428,7 @@ func (l *life) nodeEnded(clean bool) {
 // nodeStopped is the same where the supervisor stops it for its own work.
 func (l *life) nodeStopped() {
 	l.end(false)
-	l.live.Ended(l.home, l.now)
+	l.live.Ended(l.home, l.now, l.examining != nil)
 	l.last = false
 	l.notice()
 }
@@ -696,7 +697,7 @@ func (l *life) carryOut(d Decision, g Gathered) (again bool) {
 	l.watched, l.unread, l.live.Retried, l.last = nil, false, nil, false
 	if l.live.Running() {
 		l.end(d.Certain)
-		l.live.Ended(l.home, l.now)
+		l.live.Ended(l.home, l.now, l.examining != nil)
 		l.notice()
 	}
 	l.checkCarryOut(d, g)

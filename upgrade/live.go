@@ -36,6 +36,7 @@ type Live struct {
 	Seen      Seen            `json:"seen,omitempty"`
 	SeenKnown bool            `json:"seen_known,omitempty"` // Seen is to be used; else the file on disk is read
 	Retried   *Retried        `json:"retried,omitempty"`
+	Examining bool            `json:"examining,omitempty"` // the node did not end by itself: it was stopped to read its databases
 	// Disk is what the databases of the stopped node say; nil: they were not read since it
 	// ran. While a node runs there is none, so none is handed over.
 	Disk *node.Heights `json:"-"`
@@ -81,13 +82,14 @@ func (l *Live) ReadDisk(disk node.Heights, now time.Time) (news bool) {
 // was right before that: what changes afterwards the node may have written.
 func (l *Live) Started(dir string, planAt watch.Stamp, fetching bool) {
 	l.Launched, l.Fetching = dir, fetching
-	l.PlanAt, l.Written = planAt, false
+	l.PlanAt, l.Written, l.Examining = planAt, false, false
 	l.Height, l.HeightAt, l.Told, l.Disk = Height{}, time.Time{}, 0, nil
 }
 
-// Ended takes in that the node has ended.
-func (l *Live) Ended(home solstice.Home, now time.Time) {
-	l.Launched = ""
+// Ended takes in that the node has ended: by itself, or because it was stopped to read its
+// databases.
+func (l *Live) Ended(home solstice.Home, now time.Time, examining bool) {
+	l.Launched, l.Examining = "", examining
 	l.loosen(home, now)
 }
 
