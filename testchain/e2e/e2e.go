@@ -89,7 +89,13 @@ type Status struct {
 		Name   string `json:"name"`
 		Height int64  `json:"height"`
 	} `json:"pending"`
-	Waiting string `json:"waiting"`
+	Held []struct {
+		Name   string `json:"name"`
+		Height int64  `json:"height"`
+		Reason string `json:"reason"`
+	} `json:"held"`
+	Faults  []string `json:"faults"`
+	Waiting string   `json:"waiting"`
 	Doing   *struct {
 		Step string `json:"step"`
 	} `json:"doing"`

@@ -362,7 +362,10 @@ func checkAhead(t *testing.T, said string, plan network.Plan) {
 func (n *node) checkUpgraded(ctx context.Context, plans ...network.Plan) {
 	n.t.Helper()
 	last := plans[len(plans)-1]
-	status, err := n.WaitStatus(ctx, func(s Status) bool { return s.Confirmed(last.Name) && s.Node != nil })
+	// It is confirmed by its block, and over with the first one after that.
+	status, err := n.WaitStatus(ctx, func(s Status) bool {
+		return s.Confirmed(last.Name) && s.Upgrade(last.Name).Standing.Total > 0 && s.Node != nil
+	})
 	check(n.t, err)
 	for _, plan := range plans {
 		n.checkUpgrade(status, plan)

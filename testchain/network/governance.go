@@ -101,6 +101,27 @@ func (nw *Network) ScheduleUpgrade(ctx context.Context, chain, name, info string
 	}
 }
 
+// CancelUpgrade has the chain give up the plan that it has scheduled: it proposes that, votes, and returns when it is decided.
+func (nw *Network) CancelUpgrade(ctx context.Context, chain string) error {
+	events, err := nw.send(ctx, chain, nw.Nodes[0], "upgrade", "cancel-upgrade-proposal",
+		"--title", "Cancel the upgrade", "--summary", "Go on without it", "--deposit", "1000stake")
+	if err != nil {
+		return fmt.Errorf("propose to cancel the upgrade: %w", err)
+	}
+	proposal, err := strconv.ParseUint(events["submit_proposal.proposal_id"], 10, 64)
+	if err != nil {
+		return fmt.Errorf("propose to cancel the upgrade: %w", err)
+	}
+	if err := nw.Vote(ctx, chain, proposal); err != nil {
+		return err
+	}
+	passed, err := nw.Passes(ctx, proposal)
+	if err == nil && !passed {
+		err = fmt.Errorf("proposal %d, to cancel the upgrade, did not pass", proposal)
+	}
+	return err
+}
+
 // inactive is in the answer to a vote on a proposal that is not open any more (x/gov, ErrInactiveProposal).
 const inactive = "inactive proposal"
 

@@ -6,6 +6,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -23,7 +24,7 @@ import (
 )
 
 const (
-	// ChainID is the id of every network.
+	// ChainID is the id of a network whose Config names none.
 	ChainID = "testchain"
 
 	// keyName is the name of a validator's account in its keyring.
@@ -65,6 +66,16 @@ type Config struct {
 
 	// DBBackend is goleveldb or pebbledb, for the app and for CometBFT. Defaults to goleveldb.
 	DBBackend string
+
+	// ChainID is the chain's id. Defaults to the constant of that name.
+	ChainID string
+
+	// InitialHeight is the chain's first height. Defaults to 1.
+	InitialHeight int64
+
+	// SnapshotInterval is how many blocks lie between two snapshots of the state that nodes
+	// offer for state sync. Defaults to 0: they offer none.
+	SnapshotInterval int
 }
 
 // Network is a chain's nodes, validators first.
@@ -139,6 +150,8 @@ func (c Config) withDefaults() Config {
 	if c.DBBackend == "" {
 		c.DBBackend = "goleveldb"
 	}
+	c.ChainID = cmp.Or(c.ChainID, ChainID)
+	c.InitialHeight = cmp.Or(c.InitialHeight, 1)
 	return c
 }
 
@@ -148,7 +161,7 @@ func (nw *Network) validators() []*Node { return nw.Nodes[:nw.config.Validators]
 // makeHomes makes every home, and an account for each validator.
 func (nw *Network) makeHomes(ctx context.Context) error {
 	return each(nw.Nodes, func(n *Node) error {
-		if _, err := n.run(ctx, nw.config.Chain, "init", n.Moniker, "--chain-id", ChainID); err != nil {
+		if _, err := n.run(ctx, nw.config.Chain, "init", n.Moniker, "--chain-id", nw.config.ChainID); err != nil {
 			return err
 		}
 		if err := n.readID(); err != nil {
@@ -204,6 +217,7 @@ func (nw *Network) writeGenesis(ctx context.Context) error {
 
 	deposit := []coin{{"stake", "1000"}}
 	err = editJSON(first.genesis(), map[string]any{
+		"initial_height":                               nw.config.InitialHeight,
 		"app_state.gov.params.voting_period":           seconds(nw.config.VotingPeriod),
 		"app_state.gov.params.expedited_voting_period": seconds(nw.config.VotingPeriod / 2),
 		"app_state.gov.params.min_deposit":             deposit,
@@ -227,7 +241,7 @@ func (nw *Network) signGenesis(ctx context.Context) error {
 		return err
 	}
 	err := each(nw.validators(), func(n *Node) error {
-		_, err := n.run(ctx, nw.config.Chain, "genesis", "gentx", keyName, stake, "--chain-id", ChainID,
+		_, err := n.run(ctx, nw.config.Chain, "genesis", "gentx", keyName, stake, "--chain-id", nw.config.ChainID,
 			"--keyring-backend", "test", "--moniker", n.Moniker, "--ip", "127.0.0.1",
 			"--output-document", filepath.Join(transactions, n.Moniker+".json"))
 		return err
@@ -284,9 +298,11 @@ func (nw *Network) writeConfig(context.Context) error {
 				"api.enable":         "false",
 				"grpc.enable":        "false",
 				"grpc-web.enable":    "false",
+
+				"state-sync.snapshot-interval": fmt.Sprint(nw.config.SnapshotInterval),
 			},
 			"client.toml": {
-				"chain-id":        quote(ChainID),
+				"chain-id":        quote(nw.config.ChainID),
 				"keyring-backend": quote("test"),
 				"node":            quote(n.rpcTCP()),
 			},
@@ -297,6 +313,12 @@ func (nw *Network) writeConfig(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Configure changes values in a file of the node's configuration, such as config.toml. A key is its table's name, a dot and
+// its own name; a value is in TOML.
+func (n *Node) Configure(file string, values map[string]string) error {
+	return editTOML(filepath.Join(n.Home, "config", file), values)
 }
 
 // each runs f for all nodes at once and returns all errors.
