@@ -32,7 +32,7 @@ func TestHandMadeHomes(t *testing.T) {
 
 func testHandMadeHomes(t *testing.T, backend string) {
 	ctx, nw := layOut(t, network.Config{
-		FullNodes: 3, DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 50, SnapshotInterval: 5,
+		FullNodes: 2, DBBackend: backend, BlockTime: 250 * time.Millisecond, LedgerKeys: 50,
 	})
 	var nodes []*node
 	for _, n := range nw.Nodes {
@@ -42,7 +42,7 @@ func testHandMadeHomes(t *testing.T, backend string) {
 		}
 		nodes = append(nodes, h)
 	}
-	validator, source, taken, fetching := nodes[0], nodes[1], nodes[2], nodes[3]
+	validator, source, taken := nodes[0], nodes[1], nodes[2]
 	for _, n := range []*node{validator, source} {
 		n.run("init", built.chain.V1)
 		n.run("add-upgrade", "v2", built.chain.V2)
@@ -66,7 +66,6 @@ func testHandMadeHomes(t *testing.T, backend string) {
 		taken.stop()
 	}
 	testHotFix(t, ctx, nw, validator, taken)
-	testStateSync(t, ctx, validator, source, fetching)
 	validator.stop()
 }
 
@@ -120,37 +119,6 @@ func testHotFix(t *testing.T, ctx context.Context, nw *network.Network, validato
 		t.Errorf("the log does not say that v3 was carried out from %s", fix)
 	}
 	n.stop()
-}
-
-// testStateSync: a fresh node with the binary of v2 fetches a state that went through v3. The
-// binary cannot go on with it; the right one does.
-func testStateSync(t *testing.T, ctx context.Context, validator, server, n *node) {
-	t.Helper()
-	t.Log("a state is fetched that went through an upgrade")
-	server.run("add-upgrade", "v3", built.chain.V3)
-	serving := server.start(ctx)
-	height, err := validator.Node.Height(serving)
-	check(t, err)
-	check(t, server.Node.WaitHeight(serving, height+12)) // two snapshots that are beyond v3
-
-	trusted, err := validator.Node.Block(serving, height)
-	check(t, err)
-	check(t, n.Node.Configure("config.toml", map[string]string{
-		"statesync.enable":         "true",
-		"statesync.rpc_servers":    fmt.Sprintf("%q", validator.Node.RPC+","+server.Node.RPC),
-		"statesync.trust_height":   fmt.Sprint(trusted.Height),
-		"statesync.trust_hash":     fmt.Sprintf("%q", trusted.Hash),
-		"statesync.discovery_time": `"5s"`,
-	}))
-	n.stage(built.chain.V1, "genesis")
-	n.stage(built.chain.V2, "v2")
-	n.stage(built.chain.V3, "v3")
-	n.pointAt("upgrades/v2")
-	n.Environ = append(n.Environ, "SOLSTICE_RESTART=on-failure")
-	running := n.start(serving)
-	n.checkFollows(running, validator, "upgrades/v3")
-	n.stop()
-	server.stop()
 }
 
 // stage places a binary by hand, as an operator does.

@@ -299,7 +299,8 @@ func (nw *Network) writeConfig(context.Context) error {
 				"grpc.enable":        "false",
 				"grpc-web.enable":    "false",
 
-				"state-sync.snapshot-interval": fmt.Sprint(nw.config.SnapshotInterval),
+				"state-sync.snapshot-interval":    fmt.Sprint(nw.config.SnapshotInterval),
+				"state-sync.snapshot-keep-recent": "0", // all: one is fetched for longer than some blocks take
 			},
 			"client.toml": {
 				"chain-id":        quote(nw.config.ChainID),
