@@ -45,6 +45,12 @@ const (
 // tellHeld says which plans are held, and that the height is unknown while a plan waits
 // for it: again and again, because neither goes away by itself.
 func (s *Supervisor) tellHeld(d upgrade.Decision) {
+	for _, p := range d.Over {
+		if what := "held " + p.String(); !s.reminded[what].IsZero() {
+			delete(s.reminded, what)
+			s.Log.Info("the height of a held plan has passed; it was not carried out", "plan", p.Name, "height", p.Height)
+		}
+	}
 	for _, h := range d.Held {
 		s.remind("held "+h.Plan.String(), func() {
 			s.Log.Warn("plan held", "plan", h.Name, "height", h.Height, "reason", h.Reason, "hint", h.Hint)

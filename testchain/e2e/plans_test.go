@@ -84,15 +84,13 @@ func testCancelled(t *testing.T, ctx context.Context, nw *network.Network, h *no
 	check(t, h.Node.WaitHeight(running, 2))
 	plan, err := nw.ScheduleUpgrade(running, built.chain.V1, "v2", "", 100)
 	check(t, err)
-	check(t, Wait(running, func() (bool, error) {
-		seen, err := os.ReadFile(filepath.Join(h.Node.Home, "cosmovisor", ".solstice", "seen-plans.json"))
-		return bytes.Contains(seen, []byte(`"v2"`)), ignoreMissing(err)
-	}))
+	h.run("reload") // after which the chain is asked at once, and not in half a minute
+	h.waitLog(running, "upgrade scheduled plan=v2")
 	check(t, os.WriteFile(h.Node.UpgradeInfo(), fmt.Appendf(nil, `{"name":"v2","time":"0001-01-01T00:00:00Z","height":%d}`, plan.Height), 0o600))
 	before, err := h.WaitStatus(running, func(s Status) bool { return len(s.Pending) == 1 && s.Pending[0].Name == "v2" })
 	check(t, err)
 	check(t, nw.CancelUpgrade(running, built.chain.V1))
-
+	h.run("reload")
 	status, err := h.WaitStatus(running, func(s Status) bool { return len(s.Held) > 0 })
 	check(t, err)
 	if held := status.Held[0]; held.Name != "v2" || held.Height != plan.Height || !strings.Contains(held.Reason, "no longer has") {
@@ -103,6 +101,7 @@ func testCancelled(t *testing.T, ctx context.Context, nw *network.Network, h *no
 	check(t, h.Node.WaitHeight(running, plan.Height+2))
 	status, err = h.WaitStatus(running, func(s Status) bool { return len(s.Held) == 0 })
 	check(t, err)
+	h.waitLog(running, "the height of a held plan has passed; it was not carried out")
 	if len(status.Pending) > 0 || status.Waiting != "" || status.Upgrade("v2") != nil || status.Node == nil || status.Node.PID != before.Node.PID {
 		t.Errorf("status beyond a cancelled plan = %+v, want the same process and nothing to do", status)
 	}
