@@ -27,7 +27,7 @@ func TestMisleading(t *testing.T) {
 	testForeignRPC(t, ctx, h)
 	h.stop()
 	running := testCancelled(t, ctx, nw, h)
-	testOldRelease(t, running, nw, h)
+	running = testOldRelease(t, ctx, running, nw, h)
 	testNotLoaded(t, running, nw, h)
 	h.stop()
 }
@@ -115,25 +115,29 @@ func testCancelled(t *testing.T, ctx context.Context, nw *network.Network, h *no
 	return running
 }
 
-// testOldRelease: the folder of a plan holds the release that runs already.
-func testOldRelease(t *testing.T, ctx context.Context, nw *network.Network, h *node) {
+// testOldRelease: the folder of a plan holds the release that runs already. It ends at its start,
+// because it replays the block for which it halted.
+func testOldRelease(t *testing.T, ctx, running context.Context, nw *network.Network, h *node) context.Context {
 	t.Helper()
+	const says = "it has no handler for it, so it is probably the old release"
 	h.run("add-upgrade", "v2", built.chain.V1)
-	plan := schedule(t, ctx, nw, built.chain.V1, "v2")
-	status, err := h.WaitStatus(ctx, func(s Status) bool { return strings.Contains(s.Waiting, "old release") })
+	plan := schedule(t, running, nw, built.chain.V1, "v2")
+	h.endsFailed(ctx, says, "place the right one: solstice add-upgrade v2 PATH --force")
+	status, err := h.Status(ctx)
 	check(t, err)
-	if status.Node == nil {
-		t.Errorf("status = %+v, want a node that is up", status)
+	if !strings.Contains(status.Waiting, says) || h.current() != "upgrades/v2" {
+		t.Errorf("status = %+v, current -> %s; want upgrades/v2, and that it is the old release", status, h.current())
 	}
-	h.waitLog(ctx, "it has no handler for it, so it is probably the old release")
-	h.says("old release", "status")
-	out, err := h.Run(ctx, "doctor")
-	if said := fmt.Sprint(out, err); !strings.Contains(said, "old release") {
-		t.Errorf("doctor does not speak of the old release: %s", said)
-	}
+	h.says(says, "status")
+	h.start(ctx)
+	h.endsFailed(ctx, says) // once more, and nothing else
+	h.doctor(ctx, "runs", "warning", "the same version as the one in use")
+	h.doctorNot(ctx, "handler", "ok", "v2")
 	h.run("add-upgrade", "v2", built.chain.V2, "--force")
-	h.checkUpgraded(ctx, plan)
-	h.checkEntry(ctx, "v2:")
+	running = h.start(ctx)
+	h.checkUpgraded(running, plan)
+	h.checkEntry(running, "v2:")
+	return running
 }
 
 // testNotLoaded: the binary of a plan needs a library that this machine has not. Solstice waits
