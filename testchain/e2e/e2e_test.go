@@ -389,7 +389,9 @@ func (n *node) checkUpgrade(status Status, plan network.Plan) {
 	u := status.Upgrade(plan.Name)
 	n.t.Logf("%s: %s at %d stood still %.3f s, ours %.3f s, migration %.3f s; steps %v", n.Node.Moniker, u.Name, u.Height,
 		u.Standing.Total, u.Standing.Ours, u.Standing.Migration, u.Steps)
-	if s := u.Standing; u.Height != plan.Height || s.Ours <= 0 || s.Migration <= 0 || s.Total < s.Ours+s.Migration {
+	// With another plan for the next height there is no block after it under its binary.
+	next := slices.ContainsFunc(status.Upgrades, func(other Upgrade) bool { return other.Height == plan.Height+1 })
+	if s := u.Standing; u.Height != plan.Height || s.Ours <= 0 || s.Migration <= 0 || s.Total < s.Ours+s.Migration && !next {
 		n.t.Errorf("upgrade = %+v, want height %d, and the two parts of the standing within its whole", u, plan.Height)
 	}
 	var steps []string
