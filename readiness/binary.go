@@ -177,7 +177,13 @@ func compare(now, next version) finding {
 }
 
 // namesPlan: the name of an upgrade whose handler is in the binary stands there as a string.
+//
+// That the binary halted for the plan itself says more than the name: the old release may name the plan, too.
 func namesPlan(_ context.Context, s Subject) finding {
+	if s.OldRelease {
+		reason, hint := upgrade.OldRelease(s.dir(), s.Plan)
+		return notReady(hint, "%s", reason)
+	}
 	file, err := os.Open(s.Home.Binary(s.dir()))
 	if err != nil {
 		return unknown("see the check binary", "it can't be read")

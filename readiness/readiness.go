@@ -35,6 +35,8 @@ type Subject struct {
 	Trusted   []string      // paths outside of the home's layout that are executed or trusted
 	Probes    *upgrade.Probes
 	Sidecars  []sidecar.Sidecar
+
+	OldRelease bool // the plan's binary was seen to halt for the plan itself
 }
 
 // dir is the directory of the plan's binary.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -87,10 +88,12 @@ func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []sol
 	}
 	defer os.RemoveAll(temp)
 	h := c.look()
+	oldRelease, _ := upgrade.OldRelease(h.UpgradeDir(plan.Name), plan)
 	subject := readiness.Subject{
 		Home: h.Home, Settings: h.Settings, Snapshots: h.Snapshots, Signs: h.Signs, Link: status.Binary.Dir, Plan: plan, Grace: c.Grace,
 		Pace: outlook.Pace, NoBackup: c.SkipBackup, Temp: temp, Probes: &upgrade.Probes{Dir: temp, HelpFile: h.HelpFile()}, Trusted: c.trusted(h.Home), Sidecars: c.list,
 	}
+	subject.OldRelease = plan.Name != "" && strings.Contains(status.Waiting, oldRelease)
 	if status.Node != nil {
 		subject.PID = status.Node.PID
 	}

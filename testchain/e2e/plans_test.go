@@ -132,7 +132,7 @@ func testOldRelease(t *testing.T, ctx, running context.Context, nw *network.Netw
 	h.start(ctx)
 	h.endsFailed(ctx, says) // once more, and nothing else
 	h.doctor(ctx, "runs", "warning", "the same version as the one in use")
-	h.doctorNot(ctx, "handler", "ok", "v2")
+	h.doctor(ctx, "handler", "not ready", says)
 	h.run("add-upgrade", "v2", built.chain.V2, "--force")
 	running = h.start(ctx)
 	h.checkUpgraded(running, plan)
