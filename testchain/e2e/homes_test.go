@@ -24,6 +24,9 @@ import (
 func TestHandMadeHomes(t *testing.T) {
 	for _, backend := range []string{"goleveldb", "pebbledb"} {
 		t.Run(backend, func(t *testing.T) {
+			if backend != "goleveldb" && os.Getenv("SOLSTICE_LONG_TESTS") == "" {
+				t.Skip("takes minutes; set SOLSTICE_LONG_TESTS")
+			}
 			t.Parallel()
 			testHandMadeHomes(t, backend)
 		})
