@@ -30,12 +30,13 @@ var (
 // tellEnd tells how the node has ended, and what it most likely was if nobody has asked for it.
 func (s *Supervisor) tellEnd(end child.End) {
 	s.crash = nil
-	if s.asked != nil || end.ExitCode() == 0 {
+	s.seePlanFile()
+	_, again := s.haltedAgain()
+	if s.asked != nil || end.ExitCode() == 0 && !again {
 		s.handOn(flushBeforeLog)
 		s.Log.Info("node ended", "end", end.String())
 		return
 	}
-	s.seePlanFile()
 	c := s.name(end)
 	s.count(c)
 	s.crash = c

@@ -60,6 +60,8 @@ func fill(t *testing.T, v reflect.Value, path string) {
 		v.SetString("x" + path)
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(7.5)
 	case reflect.Int64, reflect.Int:
 		v.SetInt(7)
 	case reflect.Pointer:

@@ -345,10 +345,26 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	}
 	s.noteSchedule()
 	facts, d, err := s.decide()
+	if err != nil && s.examining != nil && s.process == nil {
+		// The node was stopped by us: it is not left down for what may pass.
+		s.examining.disk = nil
+		s.wait(err.Error(), "the node was stopped to read its databases; this is tried again")
+		s.lookAgainIn(tryAgain)
+		return false, 0, nil
+	}
 	if err != nil {
 		return s.keepOrRefuse(err)
 	}
 	if s.process == nil {
+		select {
+		case sig := <-s.Signals: // it came while the databases were read
+			s.lookAgainIn(0)
+			if err := s.signal(sig); err != nil {
+				return true, solstice.ExitFailed, err
+			}
+			return false, 0, nil
+		default:
+		}
 		s.noteExamined(d, facts)
 	}
 	s.tend(d, facts)

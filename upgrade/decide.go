@@ -20,12 +20,14 @@ type Facts struct {
 	// Examined says that the node did not end by itself: it was stopped to read its
 	// databases.
 	Examined bool
-	Height   Height
-	Initial  int64       // the chain's first height; 0: unknown
-	Fetching bool        // the node was started without databases and is told to fetch a state
-	File     *Candidate  // the plan in data/upgrade-info.json; nil without a whole and valid one
-	Manual   []Candidate // the operator's manual plans
-	Seen     Seen
+	// NoDatabases says that the stopped node has none at all, of whatever kind.
+	NoDatabases bool
+	Height      Height
+	Initial     int64       // the chain's first height; 0: unknown
+	Fetching    bool        // the node was started without databases and is told to fetch a state
+	File        *Candidate  // the plan in data/upgrade-info.json; nil without a whole and valid one
+	Manual      []Candidate // the operator's manual plans
+	Seen        Seen
 	// Named are the plans that the directory in use was switched to for, as the journal or
 	// the file beside its binary says.
 	Named []solstice.Plan
@@ -438,7 +440,7 @@ func (f Facts) due(c Candidate) (is bool, held *Held) {
 // the file that the node wrote itself says so; a begun upgrade was due when it was begun.
 func (f Facts) chainDue(c Candidate) bool {
 	begun := f.Begun != nil && f.Begun.Is(c.Plan) && !f.Begun.Manual
-	written := begun || c.Written && (!f.Examined || f.Height.narrow())
+	written := begun || c.Written && (!f.Examined || f.NoDatabases || f.Height.narrow())
 	switch {
 	case f.Gone:
 		return false // it would begin at its genesis
@@ -518,7 +520,7 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 // no handler for it, so it is the old release under the new name.
 func (f Facts) haltedAgain() bool {
 	return f.Running && !f.SwitchesItself && f.File != nil && f.File.Written && f.named(f.File.Plan) && !f.refuted(f.File.Plan) &&
-		!f.Height.Reached(f.File.Height) && !f.Height.Below(f.File.Height-1)
+		f.Height.Tied && f.Height.exactly(f.File.Height-1)
 }
 
 // OldRelease says so of the binary in a directory.

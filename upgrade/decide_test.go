@@ -161,6 +161,8 @@ func itself(f *Facts)   { f.SwitchesItself = true }
 func fetching(f *Facts) { f.Fetching = true }
 func examined(f *Facts) { f.Examined = true }
 
+func noDatabases(f *Facts) { f.NoDatabases = true }
+
 func retried(p solstice.Plan, at int64) fact {
 	return func(f *Facts) { f.Retried = &Retried{Plan: p, At: at, Told: p.Height - 1, Written: true} }
 }
@@ -223,6 +225,7 @@ func TestDecideChainsPlan(t *testing.T) {
 		{"P1-halted-and-scheduled", facts(on("genesis"), file(v2), scheduled(v2), app(99), marks()), carriesOutV2},
 		{"P1-halted-and-wrote-it-and-nothing-is-known", facts(on("genesis"), wrote(v2)), carriesOutV2},
 		{"P1-stopped-and-nothing-is-known", facts(on("genesis"), wrote(v2), examined), "launch genesis | pending v2"},
+		{"P1-stopped-and-there-are-no-databases", facts(on("genesis"), wrote(v2), examined, noDatabases), carriesOutV2},
 		{"P1-stopped-and-told-less-before", facts(on("genesis"), wrote(v2), examined, atLeast(50)), "launch genesis | pending v2"},
 		{"P1-stopped-and-the-block-is-stored", facts(on("genesis"), wrote(v2), examined, stored(100)), carriesOutV2},
 		{"P1-halted-and-wrote-it-and-told-less-before", facts(on("genesis"), wrote(v2), atLeast(50)), carriesOutV2},
@@ -284,7 +287,7 @@ func TestDecideChainsPlan(t *testing.T) {
 
 		// A7: the new binary is the old release.
 		{"A7-halts-again", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2), told(99)), oldRelease + " | over v2"},
-		{"A7-halts-again-in-silence", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2)), oldRelease + " | over v2"},
+		{"A7-halts-again-in-silence", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2)), "launch upgrades/v2 | over v2"},
 		{"A7-file-touched-later", facts(on("upgrades/v2"), runs("upgrades/v2"), switched(v2), wrote(v2), told(150)), "launch upgrades/v2 | over v2"},
 
 		// P7: skipped heights, and plans that a rollback took off.

@@ -31,8 +31,8 @@ type Gathered struct {
 	home   solstice.Home
 }
 
-// Faults of optional files, each a sentence: none of them stops the node or the chain's
-// upgrade.
+// FileFaults are the faults of files of ours, each a sentence with what follows from it. None
+// of them stops the node.
 func (g *Gathered) FileFaults() (faults []error) {
 	add := func(consequence string, err error) {
 		if err != nil {
@@ -54,7 +54,7 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 		cache = &Probes{}
 	}
 	g := Gathered{disk: live.Disk, home: home, Facts: Facts{
-		Running: live.Running(), Launched: live.Launched, Examined: live.Examining, Height: live.Height, Initial: live.Initial, Fetching: live.Fetching,
+		Running: live.Running(), Launched: live.Launched, Examined: live.Examining, NoDatabases: live.Disk != nil && live.Disk.Empty, Height: live.Height, Initial: live.Initial, Fetching: live.Fetching,
 		Skip: live.Skip, Seen: live.Seen, Retried: live.Retried, DoneKnown: live.DoneKnown && live.Disk != nil,
 		SwitchesItself: home.SwitchesItself,
 		Faults:         map[string]string{}, Hints: map[string]string{}, Lacks: map[string]Lack{},

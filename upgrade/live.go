@@ -25,6 +25,7 @@ type Live struct {
 	// Height is what the node told, at HeightAt; unknown: the record on disk serves.
 	Height   Height    `json:"height"`
 	Told     int64     `json:"told,omitempty"` // by the node before its databases were read; 0: nothing
+	Pace     float64   `json:"pace,omitempty"` // the most blocks a second that were seen between two answers; 0: unknown
 	HeightAt time.Time `json:"height_at,omitzero"`
 	Initial  int64     `json:"initial,omitempty"`  // the chain's first height; 0: unknown
 	Fetching bool      `json:"fetching,omitempty"` // the node was started to fetch a state
@@ -42,9 +43,23 @@ type Live struct {
 	Disk *node.Heights `json:"-"`
 }
 
-// maxPace is how many blocks a second a node could make at most, also while it fetches old
-// ones from its peers. What a height says about a later moment is bounded by it.
-const maxPace = 10_000
+// What a height says about a later moment: a node makes no more than maxPace blocks a
+// second, also while it fetches old ones from its peers, and one whose pace was seen not more
+// than fasterBy times as many, after a start of some blocks.
+const (
+	maxPace  = 10_000
+	fasterBy = 10
+	atOnce   = 100
+)
+
+// most is the greatest height that a node can have reached that was at a height some time
+// ago.
+func (l *Live) most(height int64, ago time.Duration) int64 {
+	if l.Pace == 0 {
+		return height + maxPace + int64(max(ago.Seconds(), 0)*maxPace)
+	}
+	return height + atOnce + int64(max(ago.Seconds(), 0)*max(fasterBy*l.Pace, fasterBy))
+}
 
 // Running says that a node runs.
 func (l *Live) Running() bool { return l.Launched != "" }
@@ -83,7 +98,7 @@ func (l *Live) ReadDisk(disk node.Heights, now time.Time) (news bool) {
 func (l *Live) Started(dir string, planAt watch.Stamp, fetching bool) {
 	l.Launched, l.Fetching = dir, fetching
 	l.PlanAt, l.Written, l.Examining = planAt, false, false
-	l.Height, l.HeightAt, l.Told, l.Disk = Height{}, time.Time{}, 0, nil
+	l.Height, l.HeightAt, l.Told, l.Pace, l.Disk = Height{}, time.Time{}, 0, 0, nil
 }
 
 // Ended takes in that the node has ended: by itself, or because it was stopped to read its
@@ -99,6 +114,10 @@ func (l *Live) Ended(home solstice.Home, now time.Time, examining bool) {
 func (l *Live) SeePlanFile(home solstice.Home, now time.Time) (changed, news bool) {
 	at := watch.StampOf(home.PlanFile())
 	if at == l.PlanAt {
+		return false, false
+	}
+	if l.PlanAt != (watch.Stamp{}) && at.SameContent(l.PlanAt) { // its owner or its mode has changed
+		l.PlanAt = at
 		return false, false
 	}
 	l.PlanAt, l.Written = at, true
@@ -130,7 +149,7 @@ func (l *Live) loosen(home solstice.Home, now time.Time) {
 	}
 	h.High = Unbounded
 	if h.Tied && !l.Fetching {
-		h.High = h.Low + maxPace + int64(now.Sub(l.HeightAt).Seconds()*maxPace)
+		h.High = l.most(h.Low, now.Sub(l.HeightAt))
 	}
 }
 
@@ -140,6 +159,9 @@ func (l *Live) Hear(home solstice.Home, a node.Answer, now time.Time) error {
 		if err := l.doubt(home, a.Height, now); err != nil {
 			return err
 		}
+	}
+	if elapsed := now.Sub(l.HeightAt).Seconds(); l.Height.Source == SourceNode && l.Height.Tied && a.Tied && a.Height > l.Height.Low && elapsed > 0 {
+		l.Pace = max(l.Pace, float64(a.Height-l.Height.Low)/elapsed)
 	}
 	if a.Height != l.Height.Low || !l.Height.Known() {
 		l.HeightAt = now
@@ -164,8 +186,7 @@ func (l *Live) doubt(home solstice.Home, height int64, now time.Time) error {
 		}
 		last, at = record.Committed, record.At
 	}
-	most := last + maxPace + int64(max(now.Sub(at).Seconds(), 0)*maxPace)
-	if height < last || height > most {
+	if height < last || height > l.most(last, now.Sub(at)) {
 		return fmt.Errorf("the RPC says height %d, and the last one known was %d: it may be another node's", height, last)
 	}
 	return nil

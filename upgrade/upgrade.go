@@ -109,6 +109,9 @@ func (u *Upgrade) Begin() error {
 // CanBegin says why no upgrade could begin now, or nil: there is no room for the snapshot, or
 // the journal could not be written. It is asked before a node is stopped on suspicion.
 func (u *Upgrade) CanBegin() error {
+	if _, err := OpenJournal(u.Home).Read(); err != nil {
+		return err
+	}
 	if !u.Options.SkipBackup {
 		if err := u.store().Room(); err != nil {
 			return err

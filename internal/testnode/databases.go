@@ -17,12 +17,13 @@ import (
 type databases struct {
 	app, blocks *leveldb.DB
 	height      int64
-	options     *opt.WriteOptions
 }
+
+var synced = &opt.WriteOptions{Sync: true}
 
 // openDatabases opens them, and makes them on a new home. Who was killed while they were made for the first time makes them anew,
 // which a real node can't.
-func openDatabases(home string, sync bool) (*databases, error) {
+func openDatabases(home string) (*databases, error) {
 	open := func(name string) (*leveldb.DB, error) {
 		dir := filepath.Join(home, "data", name)
 		db, err := leveldb.OpenFile(dir, nil)
@@ -42,7 +43,7 @@ func openDatabases(home string, sync bool) (*databases, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &databases{app: app, blocks: blocks, options: &opt.WriteOptions{Sync: sync}}
+	d := &databases{app: app, blocks: blocks}
 	latest, err := app.Get([]byte("s/latest"), nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return d, nil
@@ -58,22 +59,9 @@ func openDatabases(home string, sync bool) (*databases, error) {
 	return d, nil
 }
 
-// begin lets new databases be those of a node that has committed a height, and that has gone through the chain's plans up to it.
-func (d *databases) begin(height int64, plans []Plan) error {
-	for i, p := range plans {
-		if p.Height <= height && !p.Manual && p.Until == 0 {
-			if err := d.commit(p.Height, &plans[i]); err != nil {
-				return err
-			}
-		}
-	}
-	d.height = height
-	return errors.Join(d.store(height), d.commit(height, nil))
-}
-
 // store is what CometBFT does with a block before the application gets it.
 func (d *databases) store(height int64) error {
-	return d.blocks.Put([]byte("blockStore"), append(intField(1, 1), intField(2, height)...), d.options)
+	return d.blocks.Put([]byte("blockStore"), append(intField(1, 1), intField(2, height)...), synced)
 }
 
 // commit is what the application does with a block, in which it may have carried out a plan.
@@ -86,5 +74,5 @@ func (d *databases) commit(height int64, done *Plan) error {
 	}
 	batch.Put([]byte("s/k:upgrade/mstorage_version"), fmt.Appendf(nil, "1.1.0-%d", height))
 	batch.Put([]byte("s/latest"), intField(1, height))
-	return d.app.Write(batch, d.options)
+	return d.app.Write(batch, synced)
 }

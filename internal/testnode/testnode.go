@@ -45,9 +45,7 @@ type Script struct {
 	Floods     int            `json:"floods"`      // how many bytes it writes to stderr at its start, in numbered lines
 	StopFloods int            `json:"stop_floods"` // the same when it is told to stop
 	Proposals  []Proposal     `json:"proposals"`
-	// Database says that heights and upgrades stand in goleveldb, as a real node's do, and are synced. Without a word of it
-	// they stand there too, and are not synced, which is quicker; with false they don't, as with a database nobody can read.
-	Database *bool `json:"database"`
+	Database   bool           `json:"database"` // heights and upgrades stand in goleveldb, as a real node's do
 }
 
 // Plan is one upgrade of the script.
@@ -296,14 +294,9 @@ func (n *running) open(args []string) error {
 		n.script.BlockTime = 10 * time.Millisecond
 	}
 	n.height = n.committed()
-	if n.script.Database == nil || *n.script.Database {
-		if n.db, err = openDatabases(n.home, n.script.Database != nil); err != nil {
+	if n.script.Database {
+		if n.db, err = openDatabases(n.home); err != nil {
 			return err
-		}
-		if n.db.height == 0 && n.height > 0 { // the test has laid out the height alone
-			if err := n.db.begin(n.height, n.script.Plans); err != nil {
-				return err
-			}
 		}
 		n.height = n.db.height
 	}
