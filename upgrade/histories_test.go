@@ -80,6 +80,7 @@ type life struct {
 	halted, dead bool // dead: it can make no block here
 	rpc          string
 	stays        bool // at a halt it stays up
+	replays      bool // it was started at its halt: then it ends by itself (seen on SDK v0.54)
 
 	hand     string            // the directory that the operator has linked, as long as nobody else moves the link
 	excuse   map[string]bool   // why the operator may have to be asked
@@ -576,7 +577,7 @@ func (l *life) halt(i int) {
 	must(l, durable.WriteFile(l.home.PlanFile(), l.plans[i].File(), 0o600))
 	l.count("node: halted for its plan")
 	l.note("the node halts for %s", l.plans[i].Plan)
-	if !l.stays {
+	if !l.stays || l.replays {
 		l.count("node: ended at its halt")
 		l.note("and ends")
 		l.nodeEnded(false)
@@ -644,7 +645,8 @@ func (l *life) launch(d Decision, g Gathered) {
 	l.waiting = 0
 	l.count("launch")
 	l.note("launched %s, binary %d", d.Dir, l.tops[d.Dir])
-	if i, halts := l.halts(l.running()); halts { // it replays the block and writes its file again
+	i, halts := l.halts(l.running())
+	if l.replays = halts; halts { // it replays the block and writes its file again
 		if rapid.Bool().Draw(l.T, "at once") {
 			l.halt(i)
 		}
