@@ -30,7 +30,7 @@ func (s *Supervisor) keepSeen(news bool) {
 // looked at last.
 func (s *Supervisor) noteSchedule() {
 	o := s.ahead.Load()
-	if o == nil || o == s.heardAhead || o.Fault != nil || o.Pace.Height == 0 || s.process == nil {
+	if o == nil || o == s.heardAhead || o.Fault != nil || o.Pace.Height == 0 || s.process == nil || !s.live.Height.Tied {
 		return
 	}
 	s.heardAhead = o

@@ -69,6 +69,7 @@ type Candidate struct {
 type Begun struct {
 	solstice.Plan
 	Manual bool
+	Dir    string // that it was to switch to: the link may name it already
 }
 
 // Switched is a plan and the directory that the link was switched to for it.
@@ -314,17 +315,12 @@ func (f Facts) switchedTo(p solstice.Plan) bool {
 	return slices.ContainsFunc(f.History, func(s Switched) bool { return s.Is(p) })
 }
 
-// inPlaceOf says whether the operator has linked a folder that no plan names, such as a
-// hot-fix, after the link was switched to a plan's binary.
+// inPlaceOf says whether the operator has linked a binary, such as a hot-fix, that is not
+// known to be from before a plan, after the link was switched to that plan's.
 func (f Facts) inPlaceOf(p solstice.Plan) bool {
-	dir := f.InUse()
-	known := func(s Switched) bool { return s.Dir == dir }
-	if dir == "" || dir == solstice.Genesis || slices.ContainsFunc(f.History, known) || slices.ContainsFunc(f.Done, known) ||
-		slices.ContainsFunc(f.candidates(), func(c Candidate) bool { return c.Dir == dir }) {
-		return false
-	}
 	last, _ := f.lastSwitch()
-	return last.Is(p)
+	earlier := func(c Candidate) bool { return c.Dir == f.InUse() && c.Height < p.Height }
+	return last.Is(p) && f.InUse() != "" && !f.older(f.InUse(), last) && !slices.ContainsFunc(f.candidates(), earlier)
 }
 
 // refuted says whether a node that runs, or ran, with another binary than a plan's own has
@@ -415,10 +411,11 @@ func (f Facts) passed(c Candidate) bool {
 // overtaken says whether a plan of a greater height is applied: whatever kept this one from
 // being carried out, its binary is older than the data.
 func (f Facts) overtaken(p solstice.Plan) bool {
-	later := func(s Switched) bool { return s.Height > p.Height && !f.Height.Below(s.Height) }
+	later := func(s Switched) bool { return s.Height > p.Height && f.Height.Reached(s.Height) }
 	inUse := func(named solstice.Plan) bool { return named.Height > p.Height && !f.Height.Below(named.Height-1) }
-	return slices.ContainsFunc(f.Done, later) || slices.ContainsFunc(f.Named, inUse) ||
-		slices.ContainsFunc(f.History, func(s Switched) bool { return s.Height > p.Height && f.Height.Reached(s.Height) })
+	applied := func(c Candidate) bool { return c.Height > p.Height && f.Height.Known() && f.Applied(c.Plan) }
+	return slices.ContainsFunc(f.Done, func(s Switched) bool { return s.Height > p.Height }) ||
+		slices.ContainsFunc(f.History, later) || slices.ContainsFunc(f.Named, inUse) || slices.ContainsFunc(f.candidates(), applied)
 }
 
 // due says whether a plan's height has come (P1 to P4), or why it is held (P10, P11).
@@ -510,7 +507,7 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 			return &s.Plan
 		}
 	}
-	if f.File != nil && other(f.File.Plan) && f.File.Written {
+	if f.File != nil && other(f.File.Plan) && (f.File.Written || f.Applied(f.File.Plan)) {
 		return &f.File.Plan
 	}
 	return nil

@@ -135,7 +135,7 @@ func seenAhead(p solstice.Plan) fact { return seen(p, func(s *Sighting) { s.Ahea
 func seenOver(p solstice.Plan) fact  { return seen(p, func(s *Sighting) { s.Over = true }) }
 
 func begun(p solstice.Plan, manual bool) fact {
-	return func(f *Facts) { f.Begun = &Begun{p, manual} }
+	return func(f *Facts) { f.Begun = &Begun{p, manual, "upgrades/" + p.Name} }
 }
 
 func skip(heights ...int64) fact { return func(f *Facts) { f.Skip = heights } }

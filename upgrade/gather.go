@@ -80,7 +80,7 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 		g.FileFault = err
 	}
 	if begun, ok := g.Journal.Begun(); ok {
-		g.Begun = &Begun{begun.Plan, begun.Manual}
+		g.Begun = &Begun{begun.Plan, begun.Manual, begun.Dir}
 	}
 	g.readHeight(live)
 	for _, plan := range live.Done {
@@ -284,7 +284,7 @@ func (g *Gathered) fault(dir string, err error) {
 type scan struct {
 	journalAt  watch.Stamp
 	journal    Entries
-	upgradesAt watch.Stamp
+	upgradesAt [2]watch.Stamp // of the folder, and of the journal: a switch changes a file beside a binary
 	applied    []Switched
 	dirs       []string
 }
@@ -309,8 +309,8 @@ func (p *Probes) journal(home solstice.Home) (Entries, error) {
 func (p *Probes) applied(home solstice.Home) (applied []Switched, dirs []string) {
 	p.scanning.Lock()
 	defer p.scanning.Unlock()
-	at := watch.StampOf(home.Upgrades())
-	if p.scan.upgradesAt == at && at != (watch.Stamp{}) {
+	at := [2]watch.Stamp{watch.StampOf(home.Upgrades()), watch.StampOf(home.JournalFile())}
+	if p.scan.upgradesAt == at && at[0] != (watch.Stamp{}) {
 		return p.scan.applied, p.scan.dirs
 	}
 	for _, name := range home.Dirs() {

@@ -167,7 +167,7 @@ func (w *truth) stuck(top int) bool {
 		}
 		late := w.effective(i) && i > top && w.height >= p.Height
 		early := w.effective(i) && i <= top && w.height < p.Height-1
-		if late || early || i == top && p.cancel > 0 {
+		if late || early {
 			return true
 		}
 	}

@@ -15,7 +15,12 @@ import (
 
 // outstanding says whether a plan is to be carried out now.
 func (l *life) outstanding(i int) bool {
-	if i < 0 || !l.effective(i) || l.running() >= i {
+	if i < 0 || !l.effective(i) {
+		return false
+	}
+	// Nothing tells what a binary has inside that was linked by hand, unless it is in place of
+	// that plan's.
+	if unknown := l.byHand && !l.switched[i]; l.running() >= i && !unknown {
 		return false
 	}
 	p := l.plans[i]
@@ -100,7 +105,8 @@ func (l *life) checkCarryOut(d Decision, g Gathered) {
 		}
 		l.fault("%s is switched to at %d: it %s", d.Dir, committed, wrong)
 	}
-	if l.hand != "" && l.hand != d.Dir && l.hand == g.Link.Dir && l.tops[l.hand] >= i && g.switchedTo(d.Plan) {
+	if l.hand != "" && l.hand != d.Dir && l.hand == g.Link.Dir && l.tops[l.hand] >= i && g.switchedTo(d.Plan) &&
+		l.misfit(l.tops[l.hand], committed) == "" {
 		l.fault("the operator has linked %s, which is as good, and %s is switched to", l.hand, d.Dir)
 	}
 	if l.switched[i] && l.tops[g.Link.Dir] >= i && !l.plans[i].manual && committed >= d.Plan.Height {
@@ -115,10 +121,10 @@ func (l *life) checkPlans(d Decision, g Gathered) {
 		link, _ := l.home.Current()
 		below := slices.ContainsFunc(g.Manual, func(c Candidate) bool { return c.Is(p) && c.Below })
 		switch {
-		case i < 0:
-			l.fault("%s is dropped, which is no plan", p)
+		case i < 0: // an old file that was kept because nothing told that it is old
+			continue
 		case l.switched[i], l.running() >= i, l.tops[link.Dir] >= i, l.eraAt(l.height) >= i:
-		case l.plans[i].late:
+		case l.plans[i].late, l.plans[i].cancel > 0:
 		case l.hand != "" || l.excuse["data"]:
 			l.plans[i].void = true
 		case !below:
@@ -158,6 +164,9 @@ func (l *life) waits(d Decision, g Gathered) {
 		l.count("operator: told of an old release")
 		if i := l.index(d.Plan); i >= 0 && l.tops[d.Dir] >= i {
 			if watch.StampOf(l.home.Binary(d.Dir)) == l.binaryAt {
+				if l.rpc != "tied" {
+					return // it can't be told from an old file that other hands have placed
+				}
 				l.fault("%s is called an old release, and is none", d.Dir)
 			}
 			l.stopForReplaced(d)
@@ -197,7 +206,7 @@ func (l *life) stopForReplaced(d Decision) {
 
 // repair is an operator who knows the truth.
 func (l *life) repair() {
-	if l.repairs++; l.repairs > 5 {
+	if l.repairs++; l.repairs > 40 {
 		l.fault("the operator can't help it")
 	}
 	l.end(true)
@@ -296,6 +305,9 @@ func (l *life) placeFile() {
 		}
 	}
 	l.count(map[bool]string{true: "plan file: placed early, ", false: "plan file: an old one placed, "}[p.Height > l.height] + l.whether())
+	if p.Height <= l.height {
+		l.hear() // it is older than the last answer: the node is asked all the time
+	}
 	must(l, durable.WriteFile(l.home.PlanFile(), p.File(), 0o600))
 	if i := l.index(p); i >= 0 && l.plans[i].byFile && !l.plans[i].late {
 		l.plans[i].void = false
@@ -401,7 +413,7 @@ func (l *life) otherData() {
 // movedData is what an operator does beside it, or forgets.
 func (l *life) movedData() {
 	l.excused("data")
-	listed, _ := ReadManual(l.home)
+	listed, err := ReadManual(l.home)
 	if standing, err := solstice.ReadPlan(l.home.PlanFile()); err == nil {
 		listed = append(listed, ManualPlan{Plan: standing})
 	}
@@ -409,7 +421,7 @@ func (l *life) movedData() {
 		if p.Height > l.height {
 			delete(l.switched, i)
 		}
-		off := !slices.ContainsFunc(listed, func(m ManualPlan) bool { return m.Is(p.Plan) })
+		off := err == nil && !slices.ContainsFunc(listed, func(m ManualPlan) bool { return m.Is(p.Plan) })
 		if p.manual && !p.byFile && off { // nobody puts it there again
 			l.plans[i].void = true
 		}

@@ -74,6 +74,7 @@ type life struct {
 	examining *solstice.Plan
 	watched   *Watch
 	binaryAt  watch.Stamp
+	byHand    bool // the operator has linked what runs
 	last      bool // the node has ended by itself
 
 	// The node.
@@ -238,7 +239,7 @@ func (l *life) whileDown() {
 // start is a new supervisor.
 func (l *life) start() {
 	l.up, l.unread, l.examining, l.watched, l.last = true, true, nil, nil, false
-	l.live = Live{Initial: l.live.Initial}
+	l.live, l.probes = Live{Initial: l.live.Initial}, &Probes{Dir: l.home.StateDir}
 	l.live.Seen, _ = ReadSeen(l.home)
 	l.live.SeenKnown = true
 	l.reads, l.marks, l.rpc = "application", true, "tied"
@@ -611,6 +612,7 @@ func (l *life) launch(d Decision, g Gathered) {
 	committed := l.height - l.lag
 	top := l.tops[d.Dir]
 	own := d.Dir != l.hand
+	l.byHand = !own
 	for i, p := range l.plans { // the old release under the new name is found by its halt
 		if !p.manual && l.home.UpgradeDir(p.Name) == d.Dir && top == i-1 {
 			top = i
@@ -701,6 +703,9 @@ func (l *life) carryOut(d Decision, g Gathered) (again bool) {
 		l.end(d.Certain)
 		l.live.Ended(l.home, l.now, l.examining != nil)
 		l.notice()
+	}
+	if d.Certain { // no database is read then: one that is behind nevertheless is the rule's own risk
+		l.lag, l.ondisk = 0, l.height
 	}
 	l.checkCarryOut(d, g)
 	if l.over {

@@ -131,7 +131,11 @@ func (f Facts) launchByLink(d *Decision) {
 				"\nif its genesis is one for the binary in use: "+switchHint(f.Link.Dir))
 		return
 	}
-	if p, ok := f.newest(f.Named); ok && f.Height.Below(p.Height-1) && !f.SwitchesItself {
+	named := f.Named
+	if f.Begun != nil && f.Begun.Dir == f.Link.Dir { // cut off in its switch
+		named = append(slices.Clone(named), f.Begun.Plan)
+	}
+	if p, ok := f.newest(named); ok && f.Height.Below(p.Height-1) && !f.SwitchesItself {
 		applied, _ := f.lastApplied()
 		d.contradict(fmt.Sprintf("the link names %s, for plan %s, and the data is of height %s: from before it", f.Link.Dir, p, f.Height),
 			"if the data was taken back on purpose: "+switchHint(applied.Dir)+
@@ -144,6 +148,9 @@ func (f Facts) launchByLink(d *Decision) {
 	last := f.Done[len(f.Done)-1]
 	if slices.ContainsFunc(f.Named, last.Is) || f.Link.Dir == last.Dir || !f.older(f.Link.Dir, last) {
 		return
+	}
+	if applied, known := f.lastApplied(); known && applied.Height > last.Height {
+		last = applied // a manual plan leaves no mark
 	}
 	fault := f.Faults[last.Dir]
 	reason := fmt.Sprintf("the data has applied plan %s, the link names %s, and the plan's binary can't run: %s", last.Plan, f.Link.Dir, fault)

@@ -192,8 +192,12 @@ func (l *Live) doubt(home solstice.Home, height int64, now time.Time) error {
 	return nil
 }
 
-// SawSchedule takes in which plan x/upgrade has scheduled at a height, as the node told.
+// SawSchedule takes in which plan x/upgrade has scheduled at a height, as the node told. It
+// counts only where the answers are tied to this node: another chain has other plans.
 func (l *Live) SawSchedule(scheduled *solstice.Plan, height int64) (news bool) {
+	if !l.Height.Tied {
+		return false
+	}
 	l.Seen, news = l.Seen.SawSchedule(scheduled, height)
 	return news
 }

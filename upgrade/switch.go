@@ -72,7 +72,8 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	var plans []solstice.Plan
 	add := func(p solstice.Plan) {
 		reached := !g.Height.Known() || g.Height.Reached(p.Height-1)
-		if reached && !slices.ContainsFunc(plans, p.Is) {
+		own := home.UpgradeDir(p.Name) == dir && !g.Height.Below(p.Height-1) // the operator says that it is behind
+		if (reached || own) && !slices.ContainsFunc(plans, p.Is) {
 			plans = append(plans, solstice.Plan{Name: p.Name, Height: p.Height})
 		}
 	}

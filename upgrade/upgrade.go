@@ -208,14 +208,14 @@ func (u *Upgrade) placePlan(context.Context) error {
 	if !u.Manual && !u.listed() {
 		return fmt.Errorf("%s does not hold plan %s any more", u.Home.PlanFile(), u.Plan)
 	}
-	if err == nil && standing.Height > u.Plan.Height {
+	if err == nil && standing.Height > max(u.Plan.Height, u.Height) {
 		err := ChangeManual(u.Home, func(plans []ManualPlan) ([]ManualPlan, error) {
 			for _, p := range plans {
 				if p.Is(standing) {
 					return plans, nil
 				}
 			}
-			return append(plans, ManualPlan{Plan: standing, Below: true}), nil
+			return append(plans, ManualPlan{Plan: standing}), nil // whether it was seen ahead is in Seen
 		})
 		if err != nil {
 			return err
