@@ -19,6 +19,7 @@ func (r *results) report() ([]byte, error) {
 	var w bytes.Buffer
 	err = t.Execute(&w, map[string]any{
 		"Peer": r.peer, "Machine": r.machine, "Rows": r.rows(), "SnapshotRows": r.snapshotRows(), "NoClones": r.noClones,
+		"StartRows": r.startRows(), "StartTables": fmt.Sprintf("%d,%03d", startTables/1000, startTables%1000),
 		"FullTables": fullTables, "TableSize": tableSize >> 20, "Faster": fasterFull,
 		"BareSync": cell(r.bareSync, milliseconds), "BareStart": cell(r.bareStart, milliseconds),
 	})
@@ -45,8 +46,9 @@ const (
 	snapshotTime  = 2    // times that of the bare command
 	sameTime      = 1.25 // times: what is the same but for noise
 	firstByte     = 10e6
-	idleMemory    = 14 << 20
-	binarySize    = 18 << 20
+	startTime     = 1e9 // with 100 GiB of databases
+	idleMemory    = 20 << 20
+	binarySize    = 19 << 20
 )
 
 func (r *results) rows() []row {
@@ -146,6 +148,20 @@ func (r *results) snapshotRows() []string {
 		share := s.space.median() / float64(s.size)
 		add("… on the disk, beside the size of the data", "–", cell(s.space, mebibytes), significant(100*share)+" %",
 			"< "+significant(100*snapshotSpace)+" %", verdict(share < snapshotSpace))
+	}
+	return rows
+}
+
+// startRows are the lines of the table of starts, in Markdown.
+func (r *results) startRows() []string {
+	var rows []string
+	for _, s := range r.starts {
+		bare, whole, met := s.bare.median(), s.whole.median(), "yes"
+		if whole >= startTime {
+			met = "**no**"
+		}
+		rows = append(rows, fmt.Sprintf("| **%s**, 100 GiB | %s | %s | %s× | < %s | %s |", s.kind, cell(s.bare, milliseconds),
+			cell(s.whole, milliseconds), significant(whole/bare), milliseconds(startTime), met))
 	}
 	return rows
 }

@@ -3,11 +3,14 @@ package node
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble"
@@ -91,12 +94,14 @@ func stateOf(height, initial int64, chainID string) []byte {
 	return join(nested(1, varint(1, 11)), text(2, chainID), varint(3, height), varint(14, initial))
 }
 
-// stoppedNode is a home with the files of a node that has stored this block and committed the one before it.
+// stoppedNode is a home with the files of a node that has stored this block and committed the
+// one before it.
 func stoppedNode(t testing.TB, kind string, height int64) (solstice.Home, Settings) {
 	t.Helper()
 	home := solstice.Home{Node: t.TempDir(), Name: "noded"}
 	makeDatabase(t, kind, filepath.Join(home.Data(), "application.db"), "s/latest", varint(1, height-1))
-	makeDatabase(t, kind, filepath.Join(home.Data(), "blockstore.db"), "blockStore", join(varint(1, 3), varint(2, height)))
+	blocks := join(varint(1, 3), varint(2, height))
+	makeDatabase(t, kind, filepath.Join(home.Data(), "blockstore.db"), "blockStore", blocks)
 	makeDatabase(t, kind, filepath.Join(home.Data(), "state.db"), "stateKey", stateOf(height-1, 3, "cosmoshub-4"))
 	write(t, filepath.Join(home.Data(), "cs.wal", "wal"), join(ended(height-1), ended(height)))
 	settings := ReadSettings(home, nil, noEnv)
@@ -104,8 +109,13 @@ func stoppedNode(t testing.TB, kind string, height int64) (solstice.Home, Settin
 	return home, settings
 }
 
-// makeLarge gives a database this many more tables, of 2 MiB each, which share one empty file: opening it, nobody looks into
-// tables.
+// readings are the readings of databases, by name.
+func readings(h Heights) map[string]Reading {
+	return map[string]Reading{"application.db": h.Committed, "blockstore.db": h.Stored, "state.db": h.State}
+}
+
+// makeLarge gives a database this many more tables, of 2 MiB each, which share one empty
+// file: opening it, nobody looks into tables.
 func makeLarge(t testing.TB, kind, dir string, tables int) {
 	t.Helper()
 	current, err := os.ReadFile(filepath.Join(dir, "CURRENT"))
@@ -136,7 +146,8 @@ func makeLarge(t testing.TB, kind, dir string, tables int) {
 	name := func(i int) string { return filepath.Join(dir, fmt.Sprintf("%06d.%s", first+i, extension)) }
 	write(t, name(0), nil)
 	check(t, os.Truncate(name(0), size))
-	// Both are heirs of LevelDB, and have its records: 7 is a new table, 3 the next number of a file.
+	// Both are heirs of LevelDB, and have its records: 7 is a new table, 3 the next number of
+	// a file.
 	var record []byte
 	for i := range tables {
 		if i > 0 {
@@ -188,7 +199,7 @@ func TestDiffersIsTold(t *testing.T) {
 	home, settings := stoppedNode(t, pebbleDB, 37)
 	settings.AppDBBackend = goLevelDB
 	got := ReadHeights(home, settings).Committed.Says("committed")
-	want := "committed 36, says application.db (its files are of pebbledb, the configuration says goleveldb)"
+	want := "committed 36, says application.db (files are pebbledb, configured is goleveldb)"
 	if got != want {
 		t.Errorf("Says = %s, want %s", got, want)
 	}
@@ -205,5 +216,29 @@ func TestLargeDatabase(t *testing.T) {
 				t.Errorf("%+v", h.Committed)
 			}
 		})
+	}
+}
+
+// TestNoneIsThere: only of a database whose folder is missing is it said that there is none.
+func TestNoneIsThere(t *testing.T) {
+	for _, kind := range kinds {
+		home, settings := stoppedNode(t, kind, 37)
+		dir := filepath.Join(home.Data(), "application.db")
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		check(t, err)
+		for _, path := range files {
+			content, err := os.ReadFile(path)
+			check(t, err)
+			remove(t, path)
+			r := committedHere(home, settings)
+			if errors.Is(r.Err, fs.ErrNotExist) || strings.Contains(r.Says("committed"), "none is there") {
+				t.Errorf("without %s: %v", filepath.Base(path), r.Err)
+			}
+			write(t, path, content)
+		}
+		remove(t, dir)
+		if r := committedHere(home, settings); !errors.Is(r.Err, fs.ErrNotExist) || r.Says("committed") != "none is there" {
+			t.Errorf("without the folder: %v", r.Err)
+		}
 	}
 }

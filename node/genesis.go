@@ -17,9 +17,10 @@ const (
 	maxScalar   = 1024            // bytes of a key or a value that we look at
 )
 
-// readGenesis returns the height of a chain's first block and its name, as the genesis file says. The file can have hundreds of
-// megabytes, of which it is read only up to the later of the two. They stand before the application's state, unless somebody
-// has sorted the keys; then all of it has to be read, and if there is not the time for that, they are not known.
+// readGenesis returns the height of a chain's first block and its name, as the genesis file
+// says. The file can have hundreds of megabytes, of which it is read only up to the later of
+// the two. They stand before the application's state, unless somebody has sorted the keys;
+// then all of it has to be read, and if there is not the time for that, they are not known.
 func readGenesis(path string) (initial int64, chainID string, err error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0) // a pipe would be waited for
 	if err != nil {
@@ -44,13 +45,13 @@ type untilDeadline struct {
 
 func (r *untilDeadline) Read(p []byte) (int, error) {
 	if time.Now().After(r.deadline) {
-		return 0, errors.New("it is too large: its first height was not found in the time that there is")
+		return 0, errors.New("timed out before initial_height was found")
 	}
 	return r.Reader.Read(p)
 }
 
-// scanGenesis finds initial_height and chain_id in an object of JSON. As CometBFT has it, a chain whose genesis names no height,
-// or 0, begins at 1.
+// scanGenesis finds initial_height and chain_id in an object of JSON. As CometBFT has it, a
+// chain whose genesis names no height, or 0, begins at 1.
 func scanGenesis(r io.Reader) (initial int64, chainID string, err error) {
 	in := &jsonReader{bufio.NewReaderSize(r, 256<<10)}
 	if err := in.expect('{'); err != nil {
@@ -105,7 +106,8 @@ func scanGenesis(r io.Reader) (initial int64, chainID string, err error) {
 	return max(initial, 1), chainID, nil
 }
 
-// jsonReader reads JSON without holding it in memory. It takes what is no JSON too, as long as it can tell where a value ends.
+// jsonReader reads JSON without holding it in memory. It takes what is no JSON too, as long
+// as it can tell where a value ends.
 type jsonReader struct{ in *bufio.Reader }
 
 // next returns the next byte that is no space.
@@ -121,7 +123,7 @@ func (r *jsonReader) next() (byte, error) {
 func (r *jsonReader) expect(want byte) error {
 	c, err := r.next()
 	if err == nil && c != want {
-		err = fmt.Errorf("it is not JSON: %q where %q should be", c, want)
+		err = fmt.Errorf("not JSON: %q instead of %q", c, want)
 	}
 	return err
 }
@@ -150,7 +152,8 @@ func (r *jsonReader) scalar(c byte) (string, error) {
 	}
 }
 
-// escaped says whether the byte behind text is escaped: an odd number of backslashes stands before it.
+// escaped says whether the byte behind text is escaped: an odd number of backslashes stands
+// before it.
 func escaped(text []byte) bool {
 	return (len(text)-len(bytes.TrimRight(text, `\`)))%2 == 1
 }

@@ -43,11 +43,11 @@ func TestReadHeights(t *testing.T) {
 		{"rocksdb", func(t *testing.T, data string, _ *Settings) {
 			write(t, data+"/application.db/OPTIONS-000003", []byte("[Version]\n  rocksdb_version=9.1.1\n"))
 			write(t, data+"/blockstore.db/IDENTITY", []byte("x"))
-		}, "0 , 37 cs.wal/wal, base 0", [2]string{"a database of rocksdb, which cannot be read"}},
+		}, "0 , 37 cs.wal/wal, base 0", [2]string{"a rocksdb database, which cannot be read"}},
 		{"badgerdb", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/application.db/CURRENT")
 			write(t, data+"/application.db/KEYREGISTRY", nil)
-		}, "0 , 37 blockstore.db, base 3", [2]string{"a database of badgerdb, which cannot be read"}},
+		}, "0 , 37 blockstore.db, base 3", [2]string{"a badgerdb database, which cannot be read"}},
 		{"boltdb", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/blockstore.db")
 			write(t, data+"/blockstore.db", append(make([]byte, 16), 0xed, 0xda, 0x0c, 0xed))
@@ -55,6 +55,16 @@ func TestReadHeights(t *testing.T) {
 		{"memiavl", func(t *testing.T, data string, _ *Settings) {
 			write(t, data+"/memiavl.db/current", nil)
 		}, "0 , 37 blockstore.db, base 3", [2]string{"memiavl.db"}},
+		{"link-to-nowhere", func(t *testing.T, data string, _ *Settings) {
+			remove(t, data+"/application.db")
+			if err := os.Symlink("/mnt/not/mounted", data+"/application.db"); err != nil {
+				t.Fatal(err)
+			}
+		}, "0 , 37 blockstore.db, base 3", [2]string{"application.db is a link to /mnt/not/mounted, which does not exist"}},
+		{"no-manifest", func(t *testing.T, data string, _ *Settings) {
+			manifests, _ := filepath.Glob(data + "/application.db/MANIFEST-*")
+			remove(t, manifests...)
+		}, "0 , 37 blockstore.db, base 3", [2]string{"database entry point either missing or corrupted"}},
 		{"no-databases", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/application.db", data+"/blockstore.db")
 		}, "0 , 37 cs.wal/wal, base 0", [2]string{"no such file"}},
@@ -88,13 +98,13 @@ func TestReadHeights(t *testing.T) {
 		{"empty-folder", func(t *testing.T, data string, _ *Settings) {
 			remove(t, data+"/application.db")
 			write(t, data+"/application.db/LOCK", nil)
-		}, "0 , 37 blockstore.db, base 3", [2]string{"no file CURRENT"}},
+		}, "0 , 37 blockstore.db, base 3", [2]string{"no CURRENT file"}},
 		{"endless-journal", func(t *testing.T, data string, _ *Settings) {
 			write(t, data+"/application.db/000099.log", nil)
 			if err := os.Truncate(data+"/application.db/000099.log", 1<<40); err != nil {
 				t.Skip(err)
 			}
-		}, "0 , 37 blockstore.db, base 3", [2]string{"MiB of journals, which is more than can be read into memory"}},
+		}, "0 , 37 blockstore.db, base 3", [2]string{"MiB of journals, too much to read into memory"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			home, settings := stoppedNode(t, goLevelDB, 37)

@@ -8,17 +8,19 @@ import (
 	"math"
 )
 
-// maxNodes is how many nodes of a tree are read at most: a tree that is damaged may lead in a circle.
+// maxNodes is how many nodes of a tree are read at most: a tree that is damaged may lead in a
+// circle.
 const maxNodes = 100_000
 
 // tree is a store of the multistore as IAVL keeps it, in either of its forms:
 //
-// v1: a node has a key of 12 bytes, the height that it was made at and a number, and stands under s and that key. The root of
-// a height is number 1 of it, or stands there as a reference to the root of a height before. A root that pruning has moved is
-// number 0.
+// v1: a node has a key of 12 bytes, the height that it was made at and a number, and stands
+// under s and that key. The root of a height is number 1 of it, or stands there as a
+// reference to the root of a height before. A root that pruning has moved is number 0.
 //
-// before v1: a node has a key of 32 bytes, its hash, and stands under n and that key. The key of a height's root stands under
-// r and the height. Nodes of a v1 tree that have not changed since are still in this form.
+// before v1: a node has a key of 32 bytes, its hash, and stands under n and that key. The key
+// of a height's root stands under r and the height. Nodes of a v1 tree that have not changed
+// since are still in this form.
 type tree struct {
 	db     database
 	prefix string // of the store's keys in the database
@@ -46,7 +48,7 @@ func (t *tree) root(height int64) ([]byte, error) {
 	if errors.Is(err, errNotFound) {
 		value, err = t.get("r", key[:8])
 		if errors.Is(err, errNotFound) {
-			return nil, fmt.Errorf("no index of it (iavl-disable-fastnode), and no tree of height %d", height)
+			return nil, fmt.Errorf("no index (iavl-disable-fastnode) and no tree at height %d", height)
 		}
 		if err != nil || len(value) == 0 {
 			return nil, err
@@ -82,11 +84,11 @@ func (t *tree) walk(key, start, end []byte, see func(key, value []byte) error) e
 	}
 	value, err := t.get(form, key)
 	if err != nil {
-		return fmt.Errorf("node %x of the tree: %w", key, err)
+		return fmt.Errorf("tree node %x: %w", key, err)
 	}
 	n, err := parseNode(value, form == "n")
 	if err != nil {
-		return fmt.Errorf("node %x of the tree: %w", key, err)
+		return fmt.Errorf("tree node %x: %w", key, err)
 	}
 	if n.leaf {
 		if bytes.Compare(n.key, start) < 0 || bytes.Compare(n.key, end) >= 0 {
@@ -113,7 +115,8 @@ func numbered(height int64, number uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(height)), number)
 }
 
-// treeNode is a node: a leaf with a value, or the smallest key of its right side and the keys of two nodes.
+// treeNode is a node: a leaf with a value, or the smallest key of its right side and the keys
+// of two nodes.
 type treeNode struct {
 	leaf        bool
 	key         []byte
@@ -121,9 +124,10 @@ type treeNode struct {
 	left, right []byte
 }
 
-// parseNode reads a node (MakeNode and MakeLegacyNode in node.go of IAVL): how far it is above the leaves, how many there are
-// below it, in the older form the height that it was made at, and its key. A leaf has its value then. Another one of v1 has its
-// hash, which of its two sides are in the older form, and their keys; of before v1 just the two hashes.
+// parseNode reads a node (MakeNode and MakeLegacyNode in node.go of IAVL): how far it is
+// above the leaves, how many there are below it, in the older form the height that it was
+// made at, and its key. A leaf has its value then. Another one of v1 has its hash, which of
+// its two sides are in the older form, and their keys; of before v1 just the two hashes.
 func parseNode(value []byte, older bool) (n treeNode, err error) {
 	in := &fieldReader{value}
 	n.leaf = in.varint() == 0
@@ -153,7 +157,8 @@ func parseNode(value []byte, older bool) (n treeNode, err error) {
 	return n, nil
 }
 
-// fieldReader reads numbers and texts. After one that is cut off rest is nil, and all that follows is empty.
+// fieldReader reads numbers and texts. After one that is cut off rest is nil, and all that
+// follows is empty.
 type fieldReader struct{ rest []byte }
 
 func (in *fieldReader) varint() int64 {

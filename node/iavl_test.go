@@ -34,8 +34,9 @@ func (e entries) each(prefix []byte, see func(key, value []byte) error) error {
 	return nil
 }
 
-// realTree is the store upgrade of a node of the test chain (SDK v0.54, IAVL v1.2) that ran with iavl-disable-fastnode from
-// its first block to 117: v2 was scheduled in block 91, for 114.
+// realTree is the store upgrade of a node of the test chain (SDK v0.54, IAVL v1.2) that ran
+// with iavl-disable-fastnode from its first block to 117: v2 was scheduled in block 91, for
+// 114.
 func realTree(t testing.TB) entries {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", "upgrade-tree.txt"))
@@ -78,18 +79,18 @@ func TestUpgradesFromTree(t *testing.T) {
 		{"halted", tree, 113, "done [] scheduled v2 at height 114"},
 		{"carried-out", tree, 114, "done [v2 at height 114] scheduled <nil>"},
 		{"last", tree, 117, "done [v2 at height 114] scheduled <nil>"},
-		{"of-another-height", tree, 118, "error: no tree of height 118"},
+		{"of-another-height", tree, 118, "error: no tree at height 118"},
 		{"index-of-another-height", with("mstorage_version", "1.1.0-60"), 117, "done [v2 at height 114] scheduled <nil>"},
 		{"empty-store", with("s"+string(numbered(118, 1)), ""), 118, "done [] scheduled <nil>"},
 		{"reference-of-before-lazy-pruning", with("s"+string(numbered(118, 1)), "s"+string(numbered(91, 1)[:8])), 118, "done [] scheduled v2 at height 114"},
 		{"root-moved-by-pruning", with("s"+string(numbered(118, 1)), "s"+string(numbered(50, 7)), "s"+string(numbered(50, 0)), tree[upgradeStore+"s"+string(numbered(114, 1))]), 118, "done [v2 at height 114] scheduled <nil>"},
-		{"root-is-gone", without(117, 1), 117, "error: no tree of height 117"},
-		{"node-is-gone", without(114, 3), 117, "error: node 000000000000007200000003 of the tree: not found"},
+		{"root-is-gone", without(117, 1), 117, "error: no tree at height 117"},
+		{"node-is-gone", without(114, 3), 117, "error: tree node 000000000000007200000003: not found"},
 		{"odd-reference", with("s"+string(numbered(118, 1)), "sxyz"), 118, "error: does not refer to a root"},
 		{"node-is-cut-off", with("s"+string(numbered(114, 1)), "\x0a"), 117, "error: is cut off"},
 		{"node-is-empty", with("s"+string(numbered(114, 3)), ""), 117, "error: is cut off"},
 		{"leads-in-a-circle", with("s"+string(numbered(114, 3)), tree[upgradeStore+"s"+string(numbered(114, 1))]), 117, "error: more than 100000 nodes"},
-		{"marked-for-later", oneLeaf("\x01\x00\x00\x00\x00\x00\x00\x00\x99v2", "\x01"), 118, "error: plan v2 at height 153 is marked as completed, and the height is 118"},
+		{"marked-for-later", oneLeaf("\x01\x00\x00\x00\x00\x00\x00\x00\x99v2", "\x01"), 118, "error: plan v2 at height 153 is marked as completed, but the height is 118"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			checkUpgrades(t, readUpgrades(tt.of, tt.height), tt.want)
@@ -104,7 +105,8 @@ func oneLeaf(key, value string) entries {
 
 func sized(s string) string { return string(binary.AppendUvarint(nil, uint64(len(s)))) + s }
 
-// TestUpgradesFromOlderTree: the form of before IAVL v1, and one in which only what has changed since is in the new form.
+// TestUpgradesFromOlderTree: the form of before IAVL v1, and one in which only what has
+// changed since is in the new form.
 func TestUpgradesFromOlderTree(t *testing.T) {
 	hash := func(c byte) string { return strings.Repeat(string(c), hashedKey) }
 	leaf := func(key, value string) string { return "\x00\x02\x48" + sized(key) + sized(value) }
@@ -133,7 +135,7 @@ func TestUpgradesFromOlderTree(t *testing.T) {
 	}{
 		{"older", older, 36, both},
 		{"empty", older, 35, "done [] scheduled <nil>"},
-		{"of-another-height", older, 34, "error: no index of it (iavl-disable-fastnode), and no tree of height 34"},
+		{"of-another-height", older, 34, "error: no index (iavl-disable-fastnode) and no tree at height 34"},
 		{"mixed", mixed, 37, both},
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkUpgrades(t, readUpgrades(tt.of, tt.height), tt.want) })
@@ -150,7 +152,8 @@ func TestTreeReadsLittle(t *testing.T) {
 	}
 }
 
-// FuzzTree: whatever stands in a node, what is read of the tree are plans, or an error, and there is an end to it.
+// FuzzTree: whatever stands in a node, what is read of the tree are plans, or an error, and
+// there is an end to it.
 func FuzzTree(f *testing.F) {
 	all := realTree(f)
 	keys := slices.Sorted(maps.Keys(all))

@@ -63,11 +63,13 @@ func (d levelDatabase) each(prefix []byte, see func(key, value []byte) error) er
 	return entries.Error()
 }
 
-// levelFiles is a directory with a database of goleveldb, which this view lets nobody change. The library's own, opened to
-// be read only, keeps a lock for as long as it is open, and creates the file LOCK.
+// levelFiles is a directory with a database of goleveldb, which this view lets nobody change.
+// The library's own, opened to be read only, keeps a lock for as long as it is open, and
+// creates the file LOCK.
 type levelFiles string
 
-// Names are those of storage.FileDesc: MANIFEST-000001, 000001.log, and 000001.ldb for a table, before 2013 000001.sst.
+// Names are those of storage.FileDesc: MANIFEST-000001, 000001.log, and 000001.ldb for a
+// table, before 2013 000001.sst.
 func (f levelFiles) parse(name string) (fd storage.FileDesc, ok bool) {
 	digits, ok := strings.CutPrefix(name, "MANIFEST-")
 	if ok {
@@ -80,10 +82,14 @@ func (f levelFiles) parse(name string) (fd storage.FileDesc, ok bool) {
 	return fd, err == nil && num >= 0 && fd.Type != 0
 }
 
-var levelTypes = map[string]storage.FileType{".log": storage.TypeJournal, ".ldb": storage.TypeTable, ".sst": storage.TypeTable}
+var levelTypes = map[string]storage.FileType{
+	".log": storage.TypeJournal,
+	".ldb": storage.TypeTable,
+	".sst": storage.TypeTable,
+}
 
-// GetMeta returns the manifest in use. CURRENT names it. A crash can leave a newer CURRENT.NUMBER that was not renamed, or
-// nothing but CURRENT.bak.
+// GetMeta returns the manifest in use. CURRENT names it. A crash can leave a newer
+// CURRENT.NUMBER that was not renamed, or nothing but CURRENT.bak.
 func (f levelFiles) GetMeta() (storage.FileDesc, error) {
 	names, err := f.names()
 	if err != nil {
@@ -139,8 +145,9 @@ func (f levelFiles) names() ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// List finds what is asked for, but of the journals that count only the last, which Open then gives with those before it: a
-// node that is killed leaves two, and the library, opened to be read only, takes the end of the first for a fault.
+// List finds what is asked for, but of the journals that count only the last, which Open then
+// gives with those before it: a node that is killed leaves two, and the library, opened to be
+// read only, takes the end of the first for a fault.
 func (f levelFiles) List(types storage.FileType) (found []storage.FileDesc, err error) {
 	if types == storage.TypeJournal {
 		live, err := f.liveJournals()
@@ -180,9 +187,11 @@ func (f levelFiles) liveJournals() ([]storage.FileDesc, error) {
 	return journals, err
 }
 
-// journalsOf reads from a manifest which journals count: those from first on, and the one before. Its records are numbers and
-// texts, by these tags (session_record.go): 1 comparer, 2 first journal, 3 next file, 4 sequence, 5 compaction of a level up to a
-// key, 6 a deleted table of a level, 7 a new table of a level, its size and its two ends, 9 the journal before.
+// journalsOf reads from a manifest which journals count: those from first on, and the one
+// before. Its records are numbers and texts, by these tags (session_record.go): 1 comparer, 2
+// first journal, 3 next file, 4 sequence, 5 compaction of a level up to a key, 6 a deleted
+// table of a level, 7 a new table of a level, its size and its two ends, 9 the journal
+// before.
 func journalsOf(manifest io.Reader) (first, before int64, err error) {
 	forms := map[uint64]string{1: "t", 2: "n", 3: "n", 4: "n", 5: "nt", 6: "nn", 7: "nnntt", 9: "n"}
 	for records := journal.NewReader(manifest, nil, false, true); ; {
@@ -262,8 +271,8 @@ func (j journals) Close() error {
 	return j.Reader.Close()
 }
 
-// openJournals opens all that count. A journal is read in blocks, of which one of zeros is skipped: it keeps a record that is cut off
-// from going on in the next journal.
+// openJournals opens all that count. A journal is read in blocks, of which one of zeros is
+// skipped: it keeps a record that is cut off from going on in the next journal.
 func (f levelFiles) openJournals() (storage.Reader, error) {
 	const block = 32 << 10
 	live, err := f.liveJournals()
@@ -308,9 +317,10 @@ func (f levelFiles) Create(storage.FileDesc) (storage.Writer, error) { return ni
 func (f levelFiles) Remove(storage.FileDesc) error                   { return errReadOnly }
 func (f levelFiles) Rename(_, _ storage.FileDesc) error              { return errReadOnly }
 
-// checkFooter returns an error if the footer of a table names a block that the file does not hold: the library would allocate
-// whatever a damaged footer says, and no checksum guards it. The footer is 48 bytes: offset and length of two blocks, as
-// varints, padding, 8 bytes of magic.
+// checkFooter returns an error if the footer of a table names a block that the file does not
+// hold: the library would allocate whatever a damaged footer says, and no checksum guards it.
+// The footer is 48 bytes: offset and length of two blocks, as varints, padding, 8 bytes of
+// magic.
 func checkFooter(file io.ReadSeeker) error {
 	end, err := file.Seek(-48, io.SeekEnd) // of the blocks
 	if err != nil {

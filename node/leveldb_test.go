@@ -12,8 +12,8 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/journal"
 )
 
-// journalOf is a journal of goleveldb with one batch for each height, which sets the key s/latest to it. The batches have
-// these sequence numbers and those after it.
+// journalOf is a journal of goleveldb with one batch for each height, which sets the key
+// s/latest to it. The batches have these sequence numbers and those after it.
 func journalOf(t testing.TB, sequence uint64, heights ...int64) []byte {
 	t.Helper()
 	var content bytes.Buffer
@@ -34,8 +34,9 @@ func journalOf(t testing.TB, sequence uint64, heights ...int64) []byte {
 	return content.Bytes()
 }
 
-// TestSeveralJournals: a node that is killed while it makes a table of one journal leaves that one and the next, and often the
-// end of the last is not whole. What counts is the last batch that is.
+// TestSeveralJournals: a node that is killed while it makes a table of one journal leaves
+// that one and the next, and often the end of the last is not whole. What counts is the last
+// batch that is.
 func TestSeveralJournals(t *testing.T) {
 	const late = 1 << 40 // a sequence number
 	var many []int64     // more than a block of a journal
@@ -50,11 +51,17 @@ func TestSeveralJournals(t *testing.T) {
 	}{
 		{"next-is-empty", map[string][]byte{"000998.log": nil}, 0, 36},
 		{"next-has-more", map[string][]byte{"000998.log": journalOf(t, late, 37, 38)}, 0, 38},
-		{"three", map[string][]byte{"000998.log": journalOf(t, late, many...), "000999.log": journalOf(t, late+5000, 7000)}, 0, 7000},
+		{"three", map[string][]byte{
+			"000998.log": journalOf(t, late, many...),
+			"000999.log": journalOf(t, late+5000, 7000),
+		}, 0, 7000},
 		{"next-is-torn", map[string][]byte{"000998.log": journalOf(t, late, 37, 38)[:50]}, 0, 37},
 		{"next-is-torn-at-once", map[string][]byte{"000998.log": journalOf(t, late, 37)[:5]}, 0, 36},
 		{"first-is-torn", map[string][]byte{"000998.log": journalOf(t, late, 37)}, 2, 37},
-		{"first-ends-amid-a-record", map[string][]byte{"000997.log": journalOf(t, late, many...)[:32<<10], "000998.log": journalOf(t, late+5000, 7000)}, 0, 7000},
+		{"first-ends-amid-a-record", map[string][]byte{
+			"000997.log": journalOf(t, late, many...)[:32<<10],
+			"000998.log": journalOf(t, late+5000, 7000),
+		}, 0, 7000},
 		{"older-than-the-tables", map[string][]byte{"000001.log": journalOf(t, late, 99)}, 0, 36},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,7 +94,8 @@ func TestSeveralJournals(t *testing.T) {
 	}
 }
 
-// TestWhichManifest: a crash while the manifest is replaced leaves a CURRENT that is not renamed, or only the one before.
+// TestWhichManifest: a crash while the manifest is replaced leaves a CURRENT that is not
+// renamed, or only the one before.
 func TestWhichManifest(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -96,7 +104,11 @@ func TestWhichManifest(t *testing.T) {
 	}{
 		{"current", map[string]string{}, ""},
 		{"only-the-one-before", map[string]string{"CURRENT": "", "CURRENT.bak": "%s\n"}, ""},
-		{"not-renamed", map[string]string{"CURRENT": "MANIFEST-000001\n", "CURRENT.999": "%s\n", "MANIFEST-000001": "x"}, ""},
+		{"not-renamed", map[string]string{
+			"CURRENT":         "MANIFEST-000001\n",
+			"CURRENT.999":     "%s\n",
+			"MANIFEST-000001": "x",
+		}, ""},
 		{"obsolete", map[string]string{"CURRENT.1": "MANIFEST-000001\n", "MANIFEST-000001": "x"}, ""},
 		{"without-its-manifest", map[string]string{"CURRENT.999": "MANIFEST-000999\n"}, ""},
 		{"damaged-beside", map[string]string{"CURRENT.999": "x", "CURRENT.bak": "y"}, ""},

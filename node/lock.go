@@ -12,7 +12,8 @@ const openNonblock = unix.O_NONBLOCK
 
 // isLocked says whether a process holds a lock on a file, of fcntl(2) or of flock(2).
 func isLocked(file *os.File) (bool, error) {
-	// F_GETLK asks whether this lock could be taken; unlike taking it, that needs no right to write.
+	// F_GETLK asks whether this lock could be taken; unlike taking it, that needs no right to
+	// write.
 	asked := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 	if err := unix.FcntlFlock(file.Fd(), unix.F_GETLK, &asked); err != nil && !errors.Is(err, unix.EINVAL) {
 		return false, err

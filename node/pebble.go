@@ -17,8 +17,8 @@ import (
 // pebbleCache is how much of the tables is kept in memory, in bytes.
 const pebbleCache = 1 << 20
 
-// readPebble opens a database of pebble and reads it. Nodes write it with pebble v1, in its oldest format; this version reads
-// all formats up to its own.
+// readPebble opens a database of pebble and reads it. Nodes write it with pebble v1, in its
+// oldest format; this version reads all formats up to its own.
 func readPebble(dir string, read func(database) error) error {
 	cache := pebble.NewCache(pebbleCache)
 	defer cache.Unref()
@@ -73,10 +73,11 @@ func (pebbleLogger) Infof(string, ...any)                {}
 func (pebbleLogger) Errorf(string, ...any)               {}
 func (pebbleLogger) Fatalf(format string, values ...any) { panic(fmt.Sprintf(format, values...)) }
 
-// pebbleFiles is the filesystem, of which pebble can change nothing: opened to be read only, it still opens LOCK to be
-// written, truncates it and takes the lock.
+// pebbleFiles is the filesystem, of which pebble can change nothing: opened to be read only,
+// it still opens LOCK to be written, truncates it and takes the lock.
 //
-// It lists a directory four times and asks for the size of each table. So the names are kept, and sizes cost little.
+// It lists a directory four times and asks for the size of each table. So the names are kept,
+// and sizes cost little.
 type pebbleFiles map[string][]string
 
 func (pebbleFiles) Open(name string, options ...vfs.OpenOption) (vfs.File, error) {

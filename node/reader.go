@@ -11,19 +11,20 @@ import (
 	"solstice"
 )
 
-// The databases are read by a process that lives as long as it takes: this very program, started again under another name. Of
-// foreign bytes it can run out of memory, hang or panic, and is then an error; and what the libraries need is given back. It
-// gives its answer as JSON on a pipe, one value for each thing that it has read.
+// The databases are read by a child process, the reader: this same program, started again under
+// another name. A damaged database can make a library run out of memory, hang or panic. In a
+// child that is just an error, and the memory that the libraries need is given back. The reader
+// answers with JSON on a pipe, one value per source.
 //
-// It is entered in an init function, and not in main: a program that was linked with this package and forgot to call us
-// would start itself again and again, a test with all its tests.
+// It is entered in an init function rather than in main. A program that links this package and
+// forgot to call the reader would start itself again and again; a test would run all its tests.
 
 const (
-	readTime    = 10 * time.Second // for one reader, or several if one has died
-	readGoal    = 44 << 20         // that a reader needs of memory, in bytes, if it can be done with it
-	readMemory  = 256 << 20        // at most
-	maxReadings = 16 << 20         // that a reader answers, in bytes
-	maxLastWord = 300              // bytes of what a reader says before it dies
+	readTime    = 10 * time.Second // for all sources, also if a reader dies and another one follows
+	readGoal    = 44 << 20         // bytes of memory that the garbage collector aims at
+	readMemory  = 256 << 20        // bytes of memory at which a reader exits
+	maxReadings = 16 << 20         // bytes that are read of an answer
+	maxLastWord = 300              // bytes of its stderr that an error shows
 )
 
 // request is what a reader is to read.
@@ -59,8 +60,8 @@ type storesAnswer struct {
 	Err    *told
 }
 
-// errReader means that a reader did not answer. The databases may be all right, so it is none of the errors that say something
-// of them: that a program is not there, for instance, is not that a database is not there.
+// errReader means that a reader did not answer. The databases may be fine, so it wraps no cause:
+// a missing program must not look like a missing database.
 type errReader struct {
 	text string
 	last bool // another one would do no better
@@ -114,7 +115,8 @@ func readStoresApart(f files, height int64) (map[string]string, error) {
 	return answer.Hashes, nil
 }
 
-// told is an error that a reader has told: its text, and which of the errors it is that somebody asks for.
+// told is an error that a reader has told: its text, and which of the errors it is that
+// somebody asks for.
 type told struct {
 	Text string
 	Kind string `json:",omitempty"`
@@ -163,7 +165,8 @@ func (r Reading) MarshalJSON() ([]byte, error) {
 	return json.Marshal(toldReading{r.Height, r.File, r.At, r.Differs, tell(r.Err)})
 }
 
-// UnmarshalJSON undoes MarshalJSON. The error is still ErrInUse, fs.ErrNotExist or fs.ErrPermission, if it was.
+// UnmarshalJSON undoes MarshalJSON. The error is still ErrInUse, fs.ErrNotExist or
+// fs.ErrPermission, if it was.
 func (r *Reading) UnmarshalJSON(content []byte) error {
 	var t toldReading
 	err := json.Unmarshal(content, &t)

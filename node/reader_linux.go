@@ -33,8 +33,8 @@ func init() {
 	}
 }
 
-// ask has a reader do something that yields a number of values, and gives each to take. It returns when it has them, and then
-// the reader is gone. An error is an errReader.
+// ask has a reader do something that yields a number of values, and gives each to take. It
+// returns when it has them, and then the reader is gone. An error is an errReader.
 func ask(ctx context.Context, r request, values int, take func(json.RawMessage) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -85,23 +85,25 @@ func ask(ctx context.Context, r request, values int, take func(json.RawMessage) 
 	case end == child.End{} && err != nil:
 		return cannotStart(err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return &errReader{fmt.Sprintf("it was not read within %v", readTime), true}
+		return &errReader{fmt.Sprintf("timed out after %v", readTime), true}
 	case err != nil:
 		return &errReader{err.Error(), false}
 	}
-	return &errReader{fmt.Sprintf("the process that reads it died (%s)", strings.Join(append([]string{end.String()}, said...), ", ")), false}
+	how := strings.Join(append([]string{end.String()}, said...), ", ")
+	return &errReader{fmt.Sprintf("the database reader died (%s)", how), false}
 }
 
 func cannotStart(err error) error {
-	return &errReader{fmt.Sprintf("cannot start a process to read it: %v", err), true}
+	return &errReader{fmt.Sprintf("cannot start the database reader: %v", err), true}
 }
 
 var (
 	errAnswered = errors.New("it has answered")
-	errGarbled  = errors.New("the process that reads it gave an answer that is none")
+	errGarbled  = errors.New("the database reader returned an invalid answer")
 )
 
-// readerEnvironment is all that a reader gets of ours: under the race detector what keeps it from sleeping at its end.
+// readerEnvironment is all that a reader gets of ours: under the race detector what keeps it
+// from sleeping at its end.
 func readerEnvironment() []string {
 	environment := []string{"GOTRACEBACK=none"}
 	if race, ok := os.LookupEnv("GORACE"); ok {
@@ -114,7 +116,7 @@ func readerEnvironment() []string {
 func beReader(argument string) (code int) {
 	var status unix.Stat_t
 	if err := unix.Fstat(answerFile, &status); err != nil || status.Mode&unix.S_IFMT != unix.S_IFIFO {
-		fmt.Fprintln(os.Stderr, "solstice starts this itself, to read databases")
+		fmt.Fprintln(os.Stderr, "solstice runs this itself to read databases")
 		return 1
 	}
 	limitReader()
@@ -131,8 +133,9 @@ func beReader(argument string) (code int) {
 	return 0
 }
 
-// limitReader bounds this process. The garbage collector is not needed for a small database, and has much to do for a large
-// one; whatever needs much more memory all the same ends; and if memory gets scarce before, the kernel ends this process first.
+// limitReader bounds this process. The garbage collector is not needed for a small database,
+// and has much to do for a large one; whatever needs much more memory all the same ends; and
+// if memory gets scarce before, the kernel ends this process first.
 func limitReader() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(readGoal)
@@ -142,7 +145,7 @@ func limitReader() {
 		for {
 			metrics.Read(mapped)
 			if mapped[0].Value.Uint64() > readMemory {
-				fmt.Fprintf(os.Stderr, "it needs more than %d MiB of memory\n", readMemory>>20)
+				fmt.Fprintf(os.Stderr, "needs more than %d MiB of memory\n", readMemory>>20)
 				os.Exit(1)
 			}
 			time.Sleep(10 * time.Millisecond)

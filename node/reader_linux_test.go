@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,25 +16,26 @@ import (
 	"time"
 )
 
-// What a reader does in these tests, by the name of the task. A reader is this test binary, which is entered before any test.
+// What a reader does in these tests, by the name of the task. A reader is this test binary,
+// which is entered before any test.
 var _ = func() bool {
 	for name, do := range map[string]func(emit func(any) error) error{
 		"hang": func(func(any) error) error {
 			select {} // the goroutine that watches the memory keeps this from being a deadlock
 		},
 		"garbage": func(emit func(any) error) error {
-			os.NewFile(answerFile, "answer").WriteString("<html>")
+			_, _ = syscall.Write(answerFile, []byte("<html>"))
 			select {}
 		},
 		"cut-off": func(func(any) error) error {
-			os.NewFile(answerFile, "answer").WriteString(`{"State":{"Hei`)
-			return nil
+			_, err := syscall.Write(answerFile, []byte(`{"State":{"Hei`))
+			return err
 		},
 		"wrong-type": func(emit func(any) error) error { return emit([]string{"x"}) },
 		"too-little": func(emit func(any) error) error { return emit(Heights{}) },
 		"endless": func(func(any) error) error {
-			for answer := os.NewFile(answerFile, "answer"); ; {
-				if _, err := answer.WriteString(" " + strings.Repeat(" ", 1<<16)); err != nil {
+			for {
+				if _, err := syscall.Write(answerFile, bytes.Repeat([]byte{' '}, 1<<16)); err != nil {
 					return err
 				}
 			}
@@ -55,11 +58,8 @@ var _ = func() bool {
 		},
 		"memory": func(func(any) error) error {
 			for all := [][]byte{}; ; {
-				all = append(all, make([]byte, 1<<20))
-				for i := range all[len(all)-1] {
-					all[len(all)-1][i] = 1
-				}
-				time.Sleep(time.Millisecond) // or the watch comes when it is twice as much
+				all = append(all, make([]byte, 32<<20))
+				time.Sleep(5 * time.Millisecond) // the watch looks every 10 ms
 			}
 		},
 		"inherits": func(emit func(any) error) error {
@@ -67,7 +67,8 @@ var _ = func() bool {
 			var files []string
 			for _, e := range entries {
 				target, err := os.Readlink("/proc/self/fd/" + e.Name())
-				if err == nil && !strings.HasPrefix(target, "pipe:") && !strings.HasPrefix(target, "anon_inode:") && !strings.HasSuffix(target, "/fd") {
+				kind, _, _ := strings.Cut(target, ":")
+				if err == nil && kind != "pipe" && kind != "anon_inode" && !strings.HasSuffix(target, "/fd") {
 					files = append(files, target)
 				}
 			}
@@ -76,6 +77,13 @@ var _ = func() bool {
 		},
 	} {
 		tasks[name] = func(_ request, emit func(any) error) error { return do(emit) }
+	}
+	tasks["peak"] = func(r request, emit func(any) error) error {
+		if err := tasks["heights"](r, emit); err != nil {
+			return err
+		}
+		status, err := os.ReadFile("/proc/self/status")
+		return errors.Join(err, emit(string(status)))
 	}
 	// A database of this name ends the reader.
 	for i, s := range sources {
@@ -89,19 +97,20 @@ var _ = func() bool {
 	return true
 }()
 
-// TestReaderFails: whatever becomes of a reader, that is an error with a reason, and the reader is gone.
+// TestReaderFails: whatever becomes of a reader, that is an error with a reason, and the
+// reader is gone.
 func TestReaderFails(t *testing.T) {
 	for task, want := range map[string]string{
-		"garbage":    "gave an answer that is none",
-		"cut-off":    "the process that reads it died (exit status 0)",
-		"wrong-type": "gave an answer that is none",
+		"garbage":    "returned an invalid answer",
+		"cut-off":    "the database reader died (exit status 0)",
+		"wrong-type": "returned an invalid answer",
 		"too-little": "died (exit status 0)",
-		"endless":    "gave an answer that is none",
+		"endless":    "returned an invalid answer",
 		"exit":       "died (exit status 7)",
 		"error":      `died (exit status 1, "no more")`,
 		"panic":      `died (exit status 2, "panic: on a goroutine of its own`,
 		"kill":       "died (killed by signal 9 (killed))",
-		"memory":     `died (exit status 1, "it needs more than 256 MiB of memory")`,
+		"memory":     `died (exit status 1, "needs more than 256 MiB of memory")`,
 		"no-such":    `died (exit status 1, "no such task: no-such`,
 	} {
 		t.Run(task, func(t *testing.T) {
@@ -122,7 +131,7 @@ func TestReaderHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	err := ask(ctx, request{Task: "hang"}, 1, heightsOnly)
-	checkErr(t, err, "was not read within 10s")
+	checkErr(t, err, "timed out after 10s")
 	if children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", os.Getpid(), os.Getpid())); err == nil {
 		for pid := range strings.FieldsSeq(string(children)) {
 			if name, _ := os.ReadFile("/proc/" + pid + "/cmdline"); strings.Contains(string(name), `"hang"`) {
@@ -132,14 +141,16 @@ func TestReaderHangs(t *testing.T) {
 	}
 }
 
-// TestReaderChatters: what a reader prints besides its answer is nobody's business, however much it is.
+// TestReaderChatters: what a reader prints besides its answer is nobody's business, however
+// much it is.
 func TestReaderChatters(t *testing.T) {
 	if err := ask(t.Context(), request{Task: "chatter"}, 2, heightsOnly); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestReaderInheritsNothing: no file, so no lock and no socket; no environment, so no secret; and nothing to read from.
+// TestReaderInheritsNothing: no file, so no lock and no socket; no environment, so no secret;
+// and nothing to read from.
 func TestReaderInheritsNothing(t *testing.T) {
 	held, err := os.OpenFile(t.TempDir(), os.O_RDONLY, 0)
 	check(t, err)
@@ -176,14 +187,15 @@ func TestReaderDiesOfOne(t *testing.T) {
 			rename(t, filepath.Join(home.Data(), "blockstore.db"), filepath.Join(db, "blockstore.db"))
 			remove(t, filepath.Join(home.Data(), "cs.wal"))
 			settings.DBDir = db
-			write(t, filepath.Join(home.Node, "config", "genesis.json"), []byte(`{"chain_id":"cosmoshub-4","initial_height":"3"}`))
+			genesis := []byte(`{"chain_id":"cosmoshub-4","initial_height":"3"}`)
+			write(t, filepath.Join(home.Node, "config", "genesis.json"), genesis)
 			h := ReadHeights(home, settings)
-			for name, r := range map[string]Reading{"state.db": h.State, "blockstore.db": h.Stored, "application.db": h.Committed} {
+			for name, r := range readings(h) {
 				if name != s.name && (r.Err != nil || r.Height == 0) {
 					t.Errorf("%s: %+v", name, r)
 				}
 				if name == s.name {
-					checkErr(t, r.Err, name+": the process that reads it died (exit status 9)")
+					checkErr(t, r.Err, name+": the database reader died (exit status 9)")
 				}
 			}
 			if s.name == "application.db" && h.Upgrades.Err == nil {
@@ -203,7 +215,7 @@ func TestReaderCannotStart(t *testing.T) {
 	home, settings := stoppedNode(t, goLevelDB, 37)
 	h := ReadHeights(home, settings)
 	for _, err := range []error{h.Committed.Err, h.State.Err, h.Upgrades.Err} {
-		checkErr(t, err, "cannot start a process to read it: fork/exec /proc/no/such/program: no such file or directory")
+		checkErr(t, err, "cannot start the database reader: fork/exec /proc/no/such/program: no such file or directory")
 	}
 	if errors.Is(h.Committed.Err, fs.ErrNotExist) {
 		t.Error("it looks as if there were no database")
@@ -216,7 +228,8 @@ func TestReaderCannotStart(t *testing.T) {
 	}
 }
 
-// TestErrorsSurviveTelling: who asks for a kind of error gets an answer from what a reader has told, too.
+// TestErrorsSurviveTelling: who asks for a kind of error gets an answer from what a reader
+// has told, too.
 func TestErrorsSurviveTelling(t *testing.T) {
 	for _, err := range []error{ErrInUse, fs.ErrNotExist, fs.ErrPermission, errors.New("other"), nil} {
 		told := func(v, into any) {
@@ -242,5 +255,47 @@ func TestErrorsSurviveTelling(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestPeakMemory: a database of 100 GiB, in 50,000 tables, takes 64 MiB of memory at most to
+// be read, as a release reads it: the race detector needs several times as much.
+func TestPeakMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles this package")
+	}
+	const tables, most = 50_000, 64 << 10 // KiB
+	program := filepath.Join(t.TempDir(), "node.test")
+	build := exec.Command("go", "test", "-c", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	readerProgram = program
+	defer func() { readerProgram = "/proc/self/exe" }()
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			home, settings := stoppedNode(t, kind, 37)
+			makeLarge(t, kind, filepath.Join(home.Data(), "application.db"), tables)
+			var h Heights
+			var peak int
+			r := request{Task: "peak", Files: filesOf(home, settings)}
+			err := ask(t.Context(), r, len(sources)+1, func(value json.RawMessage) error {
+				var status string
+				if json.Unmarshal(value, &status) != nil {
+					return json.Unmarshal(value, &h)
+				}
+				_, after, _ := strings.Cut(status, "VmHWM:")
+				_, err := fmt.Sscan(after, &peak)
+				return err
+			})
+			if err != nil || h.Committed.Height != 36 || h.Committed.Err != nil {
+				t.Fatalf("%+v, %v", h.Committed, err)
+			}
+			t.Logf("peak %d KiB", peak)
+			if peak > most || peak < 1<<10 {
+				t.Errorf("peak %d KiB, want %d at most", peak, most)
+			}
+		})
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"fmt"
 )
 
-// ask does it in this process: only Linux has a name for the running program, and only there do children die with their parent.
+// ask does it in this process: only Linux has a name for the running program, and only there
+// do children die with their parent.
 func ask(_ context.Context, r request, _ int, take func(json.RawMessage) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

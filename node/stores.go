@@ -6,8 +6,9 @@ import (
 	"solstice"
 )
 
-// ReadStores returns what the application of a stopped node has committed at a height: the hash of each of its stores, by name. They
-// are in the CommitInfo that the SDK's rootmulti store keeps for each height (store/types/commit_info.proto, v0.38 and later).
+// ReadStores returns what the application of a stopped node has committed at a height: the
+// hash of each of its stores, by name. They are in the CommitInfo that the SDK's rootmulti
+// store keeps for each height (store/types/commit_info.proto, v0.38 and later).
 func ReadStores(home solstice.Home, height int64) (hashes map[string]string, err error) {
 	return readStoresApart(filesOf(home, Settings{}), height)
 }

@@ -117,8 +117,8 @@ func TestReadOnlyFilesystem(t *testing.T) {
 	}
 }
 
-// TestOtherUser: a user who can read the databases, but neither write to them nor to their folders, reads them. One who cannot
-// read them is told so.
+// TestOtherUser: a user who can read the databases, but neither write to them nor to their
+// folders, reads them. One who cannot read them is told so.
 func TestOtherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be another user")
@@ -178,7 +178,8 @@ func TestReadsAsOther(t *testing.T) {
 	fmt.Printf("read: %s %s %s\n", say(h.Committed), say(h.Stored), say(h.State))
 }
 
-// TestNodeStartsMeanwhile: a database that is being read can be opened, and then the reading does not count.
+// TestNodeStartsMeanwhile: a database that is being read can be opened, and then the reading
+// does not count.
 func TestNodeStartsMeanwhile(t *testing.T) {
 	for _, kind := range kinds {
 		home, _ := stoppedNode(t, kind, 37)
@@ -234,7 +235,7 @@ func TestDatabaseInUse(t *testing.T) {
 				release := holdOpen(t, kind, filepath.Join(home.Data(), name))
 				h := ReadHeights(home, settings)
 				release()
-				of := map[string]Reading{"application.db": h.Committed, "blockstore.db": h.Stored, "state.db": h.State}
+				of := readings(h)
 				if r := of[name]; r.Height != 0 || r.File != "" || !errors.Is(r.Err, ErrInUse) || !h.InUse() {
 					t.Errorf("%+v, want ErrInUse", r)
 				}

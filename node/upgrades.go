@@ -61,7 +61,7 @@ func readUpgrades(db database, height int64) Upgrades {
 		err = t.read(height, []byte(scheduledKey), []byte{donePrefix[0] + 1}, func(key, value []byte) error { return u.see(key, value, height) })
 	}
 	if err != nil {
-		return Upgrades{Err: fmt.Errorf("upgrades in the application's state: %w", err)}
+		return Upgrades{Err: fmt.Errorf("read completed upgrades: %w", err)}
 	}
 	slices.SortStableFunc(u.Done, func(a, b solstice.Plan) int { return cmp.Compare(a.Height, b.Height) })
 	return u
@@ -82,7 +82,7 @@ func (u *Upgrades) see(key, value []byte, height int64) error {
 		case err != nil:
 			return fmt.Errorf("a completed plan: %w", err)
 		case plan.Height > height:
-			return fmt.Errorf("plan %s is marked as completed, and the height is %d", plan, height)
+			return fmt.Errorf("plan %s is marked as completed, but the height is %d", plan, height)
 		case len(u.Done) == maxDone:
 			return fmt.Errorf("more than %d plans are marked as completed", maxDone)
 		}
