@@ -212,6 +212,8 @@ func (f Facts) classify(d *Decision) (due *Candidate) {
 			if behind && !c.Manual {
 				d.Passed = append(d.Passed, c.Plan)
 			}
+		case c.Manual && !f.Height.Reached(c.Height-1) && f.Applied(c.Plan) && !f.takenBack(c.Plan):
+			d.Pending = append(d.Pending, c) // its binary is in use; whether too early is not known
 		case f.Applied(c.Plan), f.takenBack(c.Plan): // P6
 			d.over(&c)
 		case f.SwitchesItself && behind: // P9
@@ -320,7 +322,7 @@ func (f Facts) switchedTo(p solstice.Plan) bool {
 func (f Facts) inPlaceOf(p solstice.Plan) bool {
 	last, _ := f.lastSwitch()
 	earlier := func(c Candidate) bool { return c.Dir == f.InUse() && c.Height < p.Height }
-	return last.Is(p) && f.InUse() != "" && !f.older(f.InUse(), last) && !slices.ContainsFunc(f.candidates(), earlier)
+	return last.Height == p.Height && f.InUse() != "" && !f.older(f.InUse(), last) && !slices.ContainsFunc(f.candidates(), earlier)
 }
 
 // refuted says whether a node that runs, or ran, with another binary than a plan's own has
@@ -433,8 +435,9 @@ func (f Facts) due(c Candidate) (is bool, held *Held) {
 }
 
 // chainDue says whether a plan of the chain is due: the chain cannot pass H without it, so
-// it is while H-1 is what is committed. Where the height is not bounded from above, only
-// the file that the node wrote itself says so; a begun upgrade was due when it was begun.
+// it is while H-1 is what is committed. A range that begins at H-1 says so, because H is
+// not committed; where it begins below, only the file that the node wrote itself does. A
+// begun upgrade was due when it was begun.
 func (f Facts) chainDue(c Candidate) bool {
 	begun := f.Begun != nil && f.Begun.Is(c.Plan) && !f.Begun.Manual
 	written := begun || c.Written && (!f.Examined || f.NoDatabases || f.Height.narrow())
@@ -446,7 +449,7 @@ func (f Facts) chainDue(c Candidate) bool {
 	case !f.Height.may(c.Height - 1):
 		return false
 	}
-	return written || f.scheduled(c.Plan) && f.Height.narrow()
+	return written || f.scheduled(c.Plan) && f.Height.narrow() && f.Height.Low == c.Height-1
 }
 
 // recordOnly says that a running node wrote the file, and only the record of an earlier run
@@ -493,7 +496,9 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 	}
 	other := func(p solstice.Plan) bool { return p.Height == c.Height && !p.Is(c.Plan) }
 	for _, s := range f.Seen {
-		if other(s.Plan) && s.Scheduled > 0 && !s.Contradicted() {
+		// Without its mark beyond its height it was cancelled in the last moment.
+		gone := f.DoneKnown && f.Height.Reached(s.Height) && !f.done(s.Plan)
+		if other(s.Plan) && s.Scheduled > 0 && !s.Contradicted() && !gone {
 			return &s.Plan
 		}
 	}

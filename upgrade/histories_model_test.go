@@ -26,6 +26,7 @@ type truth struct {
 	height  int64 // the last block that was executed
 	lag     int64 // how far the application's database is behind it
 	ondisk  int64 // that database's height when the node ended last
+	tip     int64 // the chain's last block
 	created bool  // there are databases
 	blockAt time.Time
 	eras    []era // which binary made the blocks
@@ -51,8 +52,10 @@ type era struct {
 	top  int
 }
 
-// genesisTop is the binary without any plan.
-const genesisTop = -1
+const (
+	genesisTop = -1 // the binary without any plan
+	absent     = -3 // there is none
+)
 
 // effective says whether a plan is to be carried out: it is not cancelled, and the chain has
 // none for the same height.
@@ -123,7 +126,7 @@ func (w *truth) made(from, to int64, top int) {
 	if w.eraAt(w.height) != top {
 		w.eras = append(w.eras, era{from, top})
 	}
-	w.height, w.blockAt = to, w.now
+	w.height, w.blockAt, w.tip = to, w.now, max(w.tip, to)
 }
 
 // moveTo puts the data at another height: of the same chain, as its other nodes made it. Of
@@ -135,7 +138,7 @@ func (w *truth) moveTo(height int64) {
 			w.eras = append(w.eras, era{p.Height, i})
 		}
 	}
-	w.height, w.lag, w.ondisk, w.created, w.stored = height, 0, height, true, height
+	w.height, w.lag, w.ondisk, w.created, w.stored, w.tip = height, 0, height, true, height, max(w.tip, height)
 }
 
 // scheduled is what x/upgrade has scheduled at a height.

@@ -68,7 +68,8 @@ func (l *life) ledAstray(i int, g Gathered) bool {
 	s := g.Seen.Of(p.Plan)
 	switch {
 	case p.cancel > 0:
-		return !s.Contradicted() && (s.Scheduled == 0 || !g.DoneKnown) && l.height >= p.Height-1
+		dark := g.File != nil && g.File.Written && !g.Height.bounded() && l.rpc != "tied"
+		return dark || !s.Contradicted() && (s.Scheduled == 0 || !g.DoneKnown) && l.height >= p.Height-1
 	case p.manual && !l.effective(i) && !p.void:
 		for _, q := range l.plans {
 			if !q.manual && q.Height == p.Height && g.Seen.Of(q.Plan).Scheduled == 0 && !(g.File != nil && g.File.Is(q.Plan) && g.File.Written) {
@@ -148,7 +149,8 @@ func (l *life) checkPlans(d Decision, g Gathered) {
 		}
 		i := l.index(h.Plan)
 		l.count("plan: held")
-		if i >= 0 && l.effective(i) && l.outstanding(i) && l.rpc == "tied" && !l.wild["liars"] {
+		unseen := slices.ContainsFunc(l.plans, func(q truePlan) bool { return q.cancel > 0 && !g.Seen.Of(q.Plan).Contradicted() })
+		if i >= 0 && l.effective(i) && l.outstanding(i) && l.rpc == "tied" && !l.wild["liars"] && !unseen {
 			l.fault("%s is held, and is outstanding", h.Plan)
 		}
 	}
@@ -175,6 +177,14 @@ func (l *life) waits(d Decision, g Gathered) {
 		if l.final {
 			l.replaceOldRelease()
 			l.stopForReplaced(d)
+		}
+		return
+	}
+	if i := l.index(d.Plan); i >= 0 && d.Action == Wait && l.tops[d.Dir] == absent {
+		l.count("operator: told of a missing binary")
+		if l.final {
+			l.replaceOldRelease()
+			l.act()
 		}
 		return
 	}
@@ -218,7 +228,7 @@ func (l *life) repair() {
 // switchTo is solstice switch.
 func (l *life) switchTo(top int) {
 	dir := l.dirOf(top)
-	l.tops[dir] = top
+	l.place(dir, top)
 	g, err := Gather(l.home, Stopped(l.disk()), nil)
 	must(l, err)
 	_, back, err := g.SwitchTo(l.home, dir)
@@ -240,7 +250,7 @@ func (l *life) moveLink(what string) {
 	if l.live.Running() {
 		inUse = l.live.Launched
 	}
-	if !l.wild["hands"] {
+	if !l.wild["hands"] || l.tops[inUse] == absent {
 		return
 	}
 	dir := ""
@@ -337,14 +347,14 @@ func (l *life) addLate() {
 // cancel is the chain's, by governance.
 func (l *life) cancel() {
 	p := l.scheduled(l.height)
-	if !l.wild["cancels"] || p == nil || !l.live.Running() || l.halted || l.stuck(l.running()) || p.Height <= l.height+1 {
+	if !l.wild["cancels"] || p == nil || !l.live.Running() || l.halted || l.stuck(l.running()) || p.Height <= l.height+1 || l.height < l.tip {
 		return
 	}
 	if _, halts := l.halts(l.running()); halts {
 		return
 	}
 	i := l.index(*p)
-	l.made(l.height+1, l.height+1, l.running())
+	l.made(l.height+1, l.height+1, l.traced())
 	l.created, l.lag = true, 0
 	l.plans[i].cancel = l.height
 	l.count("chain: a plan cancelled")
@@ -429,7 +439,7 @@ func (l *life) movedData() {
 	switch rapid.SampledFrom([]string{"left", "linked", "switched"}).Draw(l.T, "the link is") {
 	case "linked":
 		dir := l.dirOf(l.right(l.height))
-		l.tops[dir] = l.right(l.height)
+		l.place(dir, l.right(l.height))
 		must(l, durable.Symlink(dir, l.home.CurrentLink()))
 		l.hand = dir
 		l.note("by hand: %s", dir)
@@ -442,7 +452,7 @@ func (l *life) movedData() {
 func (l *life) replaceOldRelease() {
 	for i, p := range l.plans {
 		dir := l.home.UpgradeDir(p.Name)
-		if !p.manual && l.tops[dir] < i {
+		if l.tops[dir] < i {
 			l.place(dir, i)
 			l.count("binary: replaced by the right one")
 			l.note("the right binary is in %s", dir)
@@ -480,6 +490,7 @@ func (l *life) toTheEnd() {
 		if l.how == "answers" {
 			l.notice()
 			l.hear()
+			l.scout()
 			l.act()
 		}
 	}
@@ -494,7 +505,12 @@ func (l *life) toTheEnd() {
 		l.fault("it does not get to its end at %d", target)
 	}
 	for i, p := range l.plans {
-		due := l.effective(i) && (!p.manual || l.how == "answers" && len(l.excuse) == 0 && !p.byFile)
+		// The chain cannot get here without its own plans.
+		// Where the chain had one for the same height, and nobody saw it cancelled, it is held.
+		held := slices.ContainsFunc(l.plans, func(q truePlan) bool {
+			return q.Height == p.Height && q.cancel > 0 && !l.live.Seen.Of(q.Plan).Contradicted()
+		})
+		due := p.manual && !held && l.effective(i) && l.how == "answers" && len(l.excuse) == 0 && !p.byFile
 		if due && l.eraAt(l.height) < i {
 			l.fault("%s was not carried out", p.Plan)
 		}

@@ -36,7 +36,7 @@ import (
 // The supervisor's part is that of Live, Gather and Decide, for real; what act and loop do
 // around them is below. For many histories, with what they drew:
 //
-//	nice go test ./upgrade -run TestHistories -rapid.checks 10000 -timeout 0 -v
+//	nice go test ./upgrade -run TestHistories -rapid.checks 10000 -rapid.seed 0 -timeout 0 -v
 func TestHistories(t *testing.T) {
 	drew := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -46,7 +46,7 @@ func TestHistories(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		l := newLife(rt, dir, drew)
-		for range rapid.IntRange(0, 40).Draw(rt, "events") {
+		for range rapid.SampledFrom([]int{3, 10, 25, 50}).Draw(rt, "events") {
 			if l.over {
 				return
 			}
@@ -62,9 +62,10 @@ func TestHistories(t *testing.T) {
 // life is a home under Solstice, from one event to the next.
 type life struct {
 	*truth
-	wild map[string]bool // what kinds of trouble this life has
-	drew map[string]int
-	how  string // it ends: the node answers, or nothing can be read, or only its databases
+	wild   map[string]bool // what kinds of trouble this life has
+	events []string
+	drew   map[string]int
+	how    string // it ends: the node answers, or nothing can be read, or only its databases
 
 	// What the supervisor has.
 	up        bool
@@ -101,9 +102,19 @@ func newLife(rt *rapid.T, dir string, drew map[string]int) *life {
 		wild: map[string]bool{}, drew: drew, excuse: map[string]bool{}, looks: map[string]string{}, switched: map[int]bool{},
 		garbled: map[string][]byte{}, rpc: "tied", stays: true,
 	}
-	for _, kind := range []string{"hands", "files", "liars", "silence", "unreadable", "async", "cancels", "broken files", "surgery", "old release", "fetches", "late plans"} {
+	for _, kind := range []string{"hands", "files", "liars", "silence", "unreadable", "async", "cancels", "broken files", "surgery", "old release", "fetches", "late plans", "missing"} {
 		l.wild[kind] = rapid.IntRange(0, 3).Draw(rt, kind) == 0
 	}
+	l.events = []string{"blocks", "blocks", "blocks", "blocks", "ask", "ask", "scout", "notice", "reload", "cut", "stop", "crash", "record"}
+	for kind, events := range map[string][]string{
+		"hands": {"hot-fix", "link"}, "files": {"file", "file"}, "liars": {"lie"}, "cancels": {"file", "cancel", "cancel", "scout"},
+		"broken files": {"garble"}, "late plans": {"late plan"}, "old release": {"replace"}, "missing": {"replace"}, "surgery": {"stop"},
+	} {
+		if l.wild[kind] {
+			l.events = append(l.events, events...)
+		}
+	}
+	slices.Sort(l.events)
 	l.truth = newTruth(rt, dir, func(kind string) bool { return l.wild[kind] })
 	l.how = rapid.SampledFrom([]string{"answers", "answers", "dark", "reads"}).Draw(rt, "the end")
 	l.probes = &Probes{Dir: l.home.StateDir}
@@ -116,9 +127,17 @@ func newLife(rt *rapid.T, dir string, drew map[string]int) *life {
 		return plans, nil
 	}))
 	must(rt, durable.Symlink(solstice.Genesis, l.home.CurrentLink()))
+	for _, p := range l.plans {
+		if l.wild["missing"] && rapid.Bool().Draw(rt, "missing") {
+			dir := l.home.UpgradeDir(p.Name)
+			l.tops[dir] = absent
+			must(rt, os.RemoveAll(l.home.Binary(dir)))
+			l.drew["binary: missing"]++
+		}
+	}
 	if l.wild["old release"] {
 		for i, p := range l.plans {
-			if !p.manual && rapid.Bool().Draw(rt, "old release") {
+			if !p.manual && l.tops[l.home.UpgradeDir(p.Name)] == i && rapid.Bool().Draw(rt, "old release") {
 				l.tops[l.home.UpgradeDir(p.Name)] = i - 1
 				l.drew["binary: the old release under the new name"]++
 			}
@@ -165,10 +184,7 @@ func (l *life) event() {
 		l.whileDown()
 		return
 	}
-	switch what := rapid.SampledFrom([]string{
-		"blocks", "blocks", "blocks", "blocks", "blocks", "ask", "ask", "ask", "scout", "notice", "reload", "cut", "stop", "crash",
-		"hot-fix", "link", "file", "cancel", "lie", "garble", "record", "replace", "late plan",
-	}).Draw(l.T, "event"); what {
+	switch what := rapid.SampledFrom(l.events).Draw(l.T, "event"); what {
 	case "blocks":
 		l.blocks()
 	case "ask":
@@ -560,16 +576,25 @@ func (l *life) blocks() {
 			return
 		}
 		if ahead := n - 20; ahead > 0 {
-			l.made(l.height+1, l.height+ahead, top)
+			l.made(l.height+1, l.height+ahead, l.traced())
 			n = 0
 			l.created, l.lag = true, 0
 			l.note("many blocks")
 			return
 		}
-		l.made(l.height+1, l.height+1, top)
+		l.made(l.height+1, l.height+1, l.traced())
 		l.created, l.lag = true, 0
 	}
 	l.note("blocks, with binary %d", top)
+}
+
+// traced is the binary that makes blocks, as far as this home knows: one that was only linked
+// by hand leaves no trace.
+func (l *life) traced() int {
+	top := l.running()
+	for ; l.byHand && top > genesisTop && !l.switched[top]; top-- {
+	}
+	return top
 }
 
 // halt is the node's own, for the chain's plan.
@@ -667,6 +692,9 @@ func (l *life) launch(d Decision, g Gathered) {
 // mayErr says whether a launch of a wrong binary is one that nothing on the disk told of:
 // the data was changed by hand, and what it is can't be read.
 func (l *life) mayErr(d Decision, g Gathered) bool {
+	if last := len(g.Done) - 1; d.Dir == solstice.Genesis && len(g.History) == 0 && last >= 0 && l.tops[g.Done[last].Dir] == absent {
+		return true // L4: a new home with the chain's present binary in genesis/
+	}
 	moved := d.Relink || !g.Link.Missing() && d.Dir != g.Link.Dir
 	return !moved && (l.excuse["data"] || l.excuse["hands"]) && !(g.DoneKnown && g.Height.bounded())
 }

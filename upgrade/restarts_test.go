@@ -18,8 +18,12 @@ import (
 	"solstice/watch"
 )
 
-// Each run draws so many histories, other ones each time. For more of them: -rapid.checks 1000.
-func init() { flag.Set("rapid.checks", "30") }
+// Each run draws so many histories, the same ones each time. For more and for other ones:
+// -rapid.checks 1000 -rapid.seed 0.
+func init() {
+	flag.Set("rapid.checks", "30")
+	flag.Set("rapid.seed", "1")
+}
 
 // TestRestartsNeverPickTheWrongBinary draws chains with plans of both kinds, runs a node on them, and cuts the supervisor
 // off anywhere: between two blocks, with the last height recorded or not, at each step of an upgrade. No binary may ever
