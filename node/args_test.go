@@ -27,7 +27,7 @@ Available Commands:
 
 Flags:
   -h, --help                       help for chaind
-      --home string                directory for config and data (default "/root/.chaind")
+      --home string                directory for config and data (default "/home/op/.chaind")
       --log_format string          The logging format (json|plain) (default "plain")
       --log_level string           The logging level (default "info")
       --log_no_color               Disable colored logs
@@ -52,7 +52,7 @@ func TestParseHelp(t *testing.T) {
 	if _, known := h.Switches["retries"]; known {
 		t.Error("a counter, which looks like a flag with a value, is taken for known")
 	}
-	if h.Home.Path != "/root/.chaind" {
+	if h.Home.Path != "/home/op/.chaind" {
 		t.Errorf("home %q", h.Home.Path)
 	}
 	for _, text := range []string{
@@ -261,7 +261,7 @@ func cobraNode() *cobra.Command {
 	root := &cobra.Command{Use: "noded", SilenceErrors: true, SilenceUsage: true}
 	root.SetErr(io.Discard)
 	flags := root.PersistentFlags()
-	flags.String("home", "/root/.noded", "directory for config and data")
+	flags.String("home", "/home/op/.noded", "directory for config and data")
 	flags.String("level", "info", "the level (trace|debug)")
 	flags.StringP("output", "o", "", "text or json")
 	flags.BoolP("trace", "t", false, "print a trace")
@@ -341,7 +341,7 @@ func TestFindHome(t *testing.T) {
 			env:  map[string]string{"CHAIN_D_V1_2_HOME": "/env", "CHAIN_D_HOME": "/no"},
 			want: "/env CHAIN_D_V1_2_HOME",
 		},
-		{name: "default", help: help, env: map[string]string{"HOME": "/root"}, want: "/root/.chain " + FromDefault},
+		{name: "default", help: help, env: map[string]string{"HOME": "/home/op"}, want: "/home/op/.chain " + FromDefault},
 		{name: "default of a home that is not set", help: help, want: " "},
 		{name: "default without a variable", help: Help{Home: DefaultHome{Path: "/srv"}}, want: "/srv " + FromDefault},
 		{name: "default, relative", help: Help{Home: DefaultHome{Path: "srv"}}, want: "/cwd/srv " + FromDefault},
