@@ -93,8 +93,8 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 		g.Seen, _ = g.Seen.SawSchedule(d.Upgrades.Scheduled, d.Committed.Height)
 	}
 	g.Skipped = g.Journal.Skipped()
-	applied, dirs := cache.applied(home)
-	g.History = history(g.Journal, applied)
+	var dirs []string
+	g.History, dirs = cache.history(home, g.Journal)
 	g.Staged = staged(dirs, g.History, g.candidates())
 	g.Named = named(home, g.InUse(), g.Journal)
 	g.Behind = behindLink(home, g.Link, g.Journal, g.History)
@@ -287,6 +287,8 @@ type scan struct {
 	upgradesAt [2]watch.Stamp // of the folder, and of the journal: a switch changes a file beside a binary
 	applied    []Switched
 	dirs       []string
+	history    []Switched // what both say together, at historyAt
+	historyAt  [2]watch.Stamp
 }
 
 // journal is Journal.Read, once while the file stays the same.
@@ -302,6 +304,18 @@ func (p *Probes) journal(home solstice.Home) (Entries, error) {
 		p.scan.journalAt, p.scan.journal = at, entries
 	}
 	return entries, err
+}
+
+// history is every switch of which there is a trace, and the directories of upgrades. Both
+// are shared: they are not to be changed.
+func (p *Probes) history(home solstice.Home, journal Entries) (switches []Switched, dirs []string) {
+	applied, dirs := p.applied(home)
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
+	if at := p.scan.upgradesAt; p.scan.history == nil || p.scan.historyAt != at {
+		p.scan.history, p.scan.historyAt = slices.Clip(history(journal, applied)), at
+	}
+	return p.scan.history, dirs
 }
 
 // applied are the plans beside the binaries, and the directories of upgrades. There may be
