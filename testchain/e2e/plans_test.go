@@ -20,6 +20,9 @@ import (
 // whose file is there. A plan's folder holds the old release, and then a binary that cannot be
 // loaded.
 func TestMisleading(t *testing.T) {
+	if os.Getenv("SOLSTICE_LONG_TESTS") == "" {
+		t.Skip("takes minutes, and votes within seconds; set SOLSTICE_LONG_TESTS")
+	}
 	t.Parallel()
 	ctx, nw := layOut(t, network.Config{BlockTime: 250 * time.Millisecond, LedgerKeys: 50})
 	h := home(t, nw.Nodes[0])
