@@ -87,8 +87,11 @@ func (s *Supervisor) name(end child.End) *solstice.Crash {
 // upgrade.
 func (s *Supervisor) haltedAgain() (plan solstice.Plan, again bool) {
 	plan, err := solstice.ReadPlan(s.Home.PlanFile())
-	own := err == nil && s.dir == s.Home.UpgradeDir(plan.Name)
-	return plan, own && s.live.Written && !s.Home.SwitchesItself && !s.live.Height.Reached(plan.Height)
+	if err != nil || !s.live.Written || s.Home.SwitchesItself || s.dir != s.Home.UpgradeDir(plan.Name) {
+		return plan, false
+	}
+	record, _ := upgrade.ReadHeight(s.Home) // without one nothing says that the plan is behind
+	return plan, max(record.Committed, s.live.Height.Low) < plan.Height
 }
 
 func (s *Supervisor) lived(end child.End) time.Duration { return end.At.Sub(s.view.Load().Node.Since) }

@@ -360,7 +360,7 @@ func (f Facts) dirOf(p solstice.Plan) string {
 // binary before it was confirmed: then the plan is void. The chain's plan is due again,
 // because the chain cannot pass its height without it.
 func (f Facts) takenBack(p solstice.Plan) bool {
-	if f.Link.Missing() || f.Begun != nil && f.Begun.Is(p) {
+	if f.Link.Missing() || f.Begun != nil && f.Begun.Is(p) || f.refuted(p) {
 		return false
 	}
 	for i, s := range slices.Backward(f.History) {
@@ -452,10 +452,12 @@ func (f Facts) chainDue(c Candidate) bool {
 	return written || f.scheduled(c.Plan) && f.Height.narrow() && f.Height.Low == c.Height-1
 }
 
-// recordOnly says that a running node wrote the file, and only the record of an earlier run
-// tells a height: the data may have been replaced since, so the databases decide.
+// recordOnly says that the node wrote the file, and only the record of an earlier run tells
+// a height: the data may have been replaced since. So the databases decide, and where they
+// do not, that it halts for its plan once more and ends.
 func (f Facts) recordOnly(c Candidate) bool {
-	return f.Running && c.Written && f.Height.Source == SourceRecord
+	again := f.Retried != nil && f.Retried.Is(c.Plan) && !f.Examined
+	return c.Written && f.Height.Source == SourceRecord && (f.Running || again)
 }
 
 // manualDue says whether a manual plan is due: from H-1 on, however late it is noticed,

@@ -168,8 +168,8 @@ func (l *Live) Hear(home solstice.Home, a node.Answer, now time.Time) error {
 	}
 	l.Height = Height{Low: a.Height, High: a.AtMost, Source: SourceNode, Tied: a.Tied}
 	// A node writes the plan file when it halts, one block below the plan's height. With one
-	// that is further below, other hands did.
-	if plan, err := solstice.ReadPlan(home.PlanFile()); err == nil && l.Written && a.Tied && l.Height.Below(plan.Height-1) {
+	// that is anywhere else, other hands did.
+	if plan, err := solstice.ReadPlan(home.PlanFile()); err == nil && l.Written && a.Tied && !l.Height.may(plan.Height-1) {
 		l.Written = false
 	}
 	return nil
@@ -226,7 +226,8 @@ func (l *Live) Examined(plan *solstice.Plan, d Decision, g Gathered) (again bool
 	if plan == nil {
 		plan = d.Again
 	}
-	if plan == nil || d.Action != Launch || g.Height.Reached(plan.Height) {
+	read := g.Height.Source != SourceRecord
+	if plan == nil || d.Action != Launch || read && g.Height.Reached(plan.Height) {
 		return false
 	}
 	l.Retried = &Retried{Plan: solstice.Plan{Name: plan.Name, Height: plan.Height}, At: plan.Height - 1, Told: l.Told}
