@@ -218,6 +218,8 @@ func TestDecideChainsPlan(t *testing.T) {
 		{"P1-written-on-data-that-was-replaced", facts(on("genesis"), runs("genesis"), wrote(v2), atLeast(500)), examinesV2},
 		{"P1-examined-already", facts(on("genesis"), runs("genesis"), wrote(v2), untied(99), retried(v2, 96)), "wait for v2 at height 100: the stopped node's databases"},
 		{"P1-examined-at-another-halt", facts(on("genesis"), runs("genesis"), wrote(v("v2", 1e6)), untied(1e6-1), retried(v("v2", 1e6), 4)), "examine for v2 at height 1000000"},
+		{"P1-halts-again-under-a-record-of-other-data", facts(on("genesis"), wrote(v2), atLeast(5000), retried(v2, 99)), carriesOutV2},
+		{"P1-halts-once-under-a-record-of-later-data", facts(on("genesis"), wrote(v2), atLeast(5000)), "launch genesis | over v2"},
 		{"P1-examined-and-told-now", facts(on("genesis"), runs("genesis"), wrote(v2), told(99), retried(v2, 96)), carriesOutV2},
 
 		// P1: when it has ended.
