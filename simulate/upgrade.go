@@ -78,7 +78,7 @@ func (s *Simulation) through(plan solstice.Plan, told map[*member]bool, progress
 		progress.note(m.Name, fmt.Sprint(view.Height, view.State, len(u.Steps)))
 		missing := s.isIn(s.config.Missing, m) && waiting != ""
 		switch {
-		case found && u.State == "confirmed":
+		case found && u.State == "confirmed" && u.Standing.Total > 0: // and the first block after it was made
 			if !told[m] {
 				told[m] = true
 				s.screen.Say("%-12s %s: stood still %s, of it Solstice %s, start and migration %s", m.Name, plan.Name,

@@ -261,7 +261,11 @@ func (es Entries) History() []solstice.Upgrade {
 		}
 		switch e := es[i]; e.Step {
 		case stepBegin:
-			history = append(history, es[i:end].upgrade())
+			up := es[i:end].upgrade()
+			if next := end < len(es); next && up.Standing.Total == 0 && !up.Confirmed.IsZero() {
+				up.Standing.Total = solstice.Seconds(up.Confirmed.Sub(up.Halted)) // the next upgrade came with the next block
+			}
+			history = append(history, up)
 		case stepItself:
 			history = append(history, solstice.Upgrade{Name: e.Plan.Name, Height: e.Plan.Height, Binary: e.Dir, State: stepItself, Begun: e.Time})
 		}

@@ -33,8 +33,8 @@ func testDeciding(t *testing.T, ctx context.Context, full *node, agree func(cont
 	data, aside := filepath.Join(full.Node.Home, "data"), filepath.Join(full.Node.Home, "data.aside")
 	check(t, os.Rename(data, aside))
 	check(t, os.CopyFS(data, os.DirFS(filepath.Join(before, "data"))))
-	full.fails(3, "the link names upgrades/v3, for plan v3 at height", "run", "start")
-	full.fails(3, "if the data was taken back on purpose: solstice switch v2", "run", "start") // halted at its height
+	full.fails(3, "the link names upgrades/v3, for plan v3 at height", "run", "start", "--home", full.Node.Home)
+	full.fails(3, "if the data was taken back on purpose: solstice switch v2", "run", "start", "--home", full.Node.Home) // halted at its height
 	check(t, os.RemoveAll(data))
 	check(t, os.Rename(aside, data))
 
