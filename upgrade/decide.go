@@ -176,6 +176,8 @@ func Decide(f Facts) Decision {
 		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
 		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
 		d.HaltedAgain = true
+	case due != nil && f.takenBackTo(*due): // L1
+		f.launch(&d)
 	case due != nil && f.Faults[due.Dir] != "":
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
 		d.Reason = f.Faults[due.Dir]
@@ -198,6 +200,14 @@ func Decide(f Facts) Decision {
 		f.launch(&d)
 	}
 	return d
+}
+
+// takenBackTo says whether the data of a stopped node is at a due plan, and the link names
+// the binary of a later one: the operator decides, because no link goes back by itself.
+func (f Facts) takenBackTo(due Candidate) bool {
+	p, ok := f.newest(f.Named)
+	begun := f.Begun != nil && f.Begun.Is(due.Plan)
+	return ok && !f.Running && !f.SwitchesItself && !due.Written && !begun && p.Height > due.Height && f.Height.Below(p.Height-1)
 }
 
 // classify sorts the candidates into due, pending, held and passed ones, and returns the
