@@ -280,7 +280,9 @@ type Upgrade struct {
 
 // Standing is how long a node stood still for an upgrade. Zero means not known.
 type Standing struct {
-	Total     Seconds `json:"total"`     // halt to the first block beyond the plan's height, or to that block where the next plan follows it; 0 until it is there
+	// Total is from the halt to the first block beyond the plan's height, or to the block at
+	// that height if the next upgrade began with it. 0 until it is there.
+	Total     Seconds `json:"total"`
 	Ours      Seconds `json:"ours"`      // of it, halt to the new binary executing
 	Migration Seconds `json:"migration"` // of it, the new binary executing to the plan's block committed
 }
