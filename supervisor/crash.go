@@ -90,8 +90,11 @@ func (s *Supervisor) haltedAgain() (plan solstice.Plan, again bool) {
 	if err != nil || !s.live.Written || s.Home.SwitchesItself || s.dir != s.Home.UpgradeDir(plan.Name) {
 		return plan, false
 	}
+	if s.live.Height.Known() {
+		return plan, !s.live.Height.Reached(plan.Height)
+	}
 	record, _ := upgrade.ReadHeight(s.Home) // without one nothing says that the plan is behind
-	return plan, max(record.Committed, s.live.Height.Low) < plan.Height
+	return plan, record.Committed < plan.Height
 }
 
 func (s *Supervisor) lived(end child.End) time.Duration { return end.At.Sub(s.view.Load().Node.Since) }
