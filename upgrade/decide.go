@@ -176,7 +176,7 @@ func Decide(f Facts) Decision {
 		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
 		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
 		d.HaltedAgain = true
-	case due != nil && f.takenBackTo(*due): // L1
+	case due != nil && f.isBehindLink(*due): // L1
 		f.launch(&d)
 	case due != nil && f.Faults[due.Dir] != "":
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
@@ -202,13 +202,15 @@ func Decide(f Facts) Decision {
 	return d
 }
 
-// takenBackTo says whether the data of a stopped node is at a due plan, and the link names
-// the binary of a later one: the operator decides, because no link goes back by itself.
-func (f Facts) takenBackTo(due Candidate) bool {
-	p, ok := f.newest(f.Named)
-	begun := f.Begun != nil && f.Begun.Is(due.Plan)
-	return ok && !f.Running && !f.SwitchesItself && !due.Written && !begun && p.Height > due.Height && f.Height.Below(p.Height-1)
+// isBehindLink says whether the link of a stopped node names the binary of a later plan than
+// the one that is due, which its data is not at yet: the link does not go back by itself.
+func (f Facts) isBehindLink(due Candidate) bool {
+	p, ahead := f.linkAhead()
+	return ahead && p.Height > due.Height && !f.Running && !due.Written && !f.begun(due.Plan)
 }
+
+// begun says whether an upgrade to a plan was begun and not brought to its switch.
+func (f Facts) begun(p solstice.Plan) bool { return f.Begun != nil && f.Begun.Is(p) }
 
 // classify sorts the candidates into due, pending, held and passed ones, and returns the
 // due one that counts.
@@ -352,8 +354,7 @@ func (f Facts) named(p solstice.Plan) bool {
 	if len(f.Named) > 0 || f.SwitchesItself {
 		return slices.ContainsFunc(f.Named, p.Is)
 	}
-	cut := f.Begun != nil && f.Begun.Is(p)
-	return !cut && f.InUse() != "" && f.InUse() == f.dirOf(p)
+	return !f.begun(p) && f.InUse() != "" && f.InUse() == f.dirOf(p)
 }
 
 // dirOf is the directory of a candidate's binary, or empty.
@@ -370,7 +371,7 @@ func (f Facts) dirOf(p solstice.Plan) string {
 // binary before it was confirmed: then the plan is void. The chain's plan is due again,
 // because the chain cannot pass its height without it.
 func (f Facts) takenBack(p solstice.Plan) bool {
-	if f.Link.Missing() || f.Begun != nil && f.Begun.Is(p) || f.refuted(p) {
+	if f.Link.Missing() || f.begun(p) || f.refuted(p) {
 		return false
 	}
 	for i, s := range slices.Backward(f.History) {
@@ -400,7 +401,7 @@ func (f Facts) manual(c Candidate) bool {
 	if f.scheduled(c.Plan) {
 		return false
 	}
-	begun := f.Begun != nil && f.Begun.Is(c.Plan) && f.Begun.Manual
+	begun := f.begun(c.Plan) && f.Begun.Manual
 	return begun || f.seenAhead(c) && (c.Manual || !c.Written || f.Seen.Of(c.Plan).Ahead)
 }
 
@@ -449,7 +450,7 @@ func (f Facts) due(c Candidate) (is bool, held *Held) {
 // not committed; where it begins below, only the file that the node wrote itself does. A
 // begun upgrade was due when it was begun.
 func (f Facts) chainDue(c Candidate) bool {
-	begun := f.Begun != nil && f.Begun.Is(c.Plan) && !f.Begun.Manual
+	begun := f.begun(c.Plan) && !f.Begun.Manual
 	written := begun || c.Written && (!f.Examined || f.NoDatabases || f.Height.narrow())
 	switch {
 	case f.Gone:
@@ -463,8 +464,8 @@ func (f Facts) chainDue(c Candidate) bool {
 }
 
 // recordOnly says that the node wrote the file, and only the record of an earlier run tells
-// a height: the data may have been replaced since. So the databases decide, and where they
-// do not, that it halts for its plan once more and ends.
+// a height: the data may have been replaced since. The databases decide then; where they
+// cannot be read, a second halt for the same plan does.
 func (f Facts) recordOnly(c Candidate) bool {
 	again := f.Retried != nil && f.Retried.Is(c.Plan) && !f.Examined
 	return c.Written && f.Height.Source == SourceRecord && (f.Running || again)
@@ -476,8 +477,7 @@ func (f Facts) manualDue(c Candidate) bool {
 	if !f.manual(c) || f.Gone {
 		return false
 	}
-	begun := f.Begun != nil && f.Begun.Is(c.Plan)
-	return f.Height.Reached(c.Height-1) || begun && !f.Height.Known()
+	return f.Height.Reached(c.Height-1) || f.begun(c.Plan) && !f.Height.Known()
 }
 
 // certain says whether a plan may be carried out without reading the databases: the node

@@ -394,6 +394,9 @@ func TestDecideLink(t *testing.T) {
 		// L1: data from before the link.
 		{"L1-data-taken-back", facts(on("upgrades/v2"), switched(v2), app(50), marks()), "refuse: the link names upgrades/v2, for plan v2 at height 100, and the data is of height 50: from before it"},
 		{"L1-by-the-block-store", facts(on("upgrades/v2"), switched(v2), stored(50)), "refuse: the link names upgrades/v2"},
+		{"L1-at-an-earlier-plan", facts(on("upgrades/v3"), switched(v2, v3), scheduled(v2), file(v2), app(99), marks()), "refuse: the link names upgrades/v3, for plan v3 at height 300, and the data is of height 99: from before it"},
+		{"L1-at-an-earlier-manual-plan", facts(on("upgrades/v3"), switched(v3), seenBelow(v2), app(99)), "refuse: the link names upgrades/v3"},
+		{"L1-at-an-earlier-plan-that-was-begun", facts(on("upgrades/v3"), switched(v2, v3), begun(v2, false), file(v2), app(99)), carriesOutV2},
 		{"L1-to-the-halt", facts(on("upgrades/v2"), switched(v2), app(99), marks()), "launch upgrades/v2"},
 		{"L1-an-old-record-is-no-proof", facts(on("upgrades/v2"), switched(v2), atLeast(50)), "launch upgrades/v2"},
 		{"L1-gone", facts(on("upgrades/v2"), switched(v2), gone), "refuse: the link names upgrades/v2, for plan v2 at height 100, and the node's databases are gone"},

@@ -110,8 +110,8 @@ func (l *life) checkCarryOut(d Decision, g Gathered) {
 		l.misfit(l.tops[l.hand], committed) == "" {
 		l.fault("the operator has linked %s, which is as good, and %s is switched to", l.hand, d.Dir)
 	}
-	toldNothing := l.excuse["data"] && !g.Height.Known() // an upgrade that was cut off is completed then
-	if l.switched[i] && l.tops[g.Link.Dir] >= i && !l.plans[i].manual && committed >= d.Plan.Height && !toldNothing {
+	completes := g.begun(d.Plan) // it was cut off before its end
+	if l.switched[i] && l.tops[g.Link.Dir] >= i && !l.plans[i].manual && committed >= d.Plan.Height && !completes {
 		l.fault("%s is carried out once more", d.Plan)
 	}
 }

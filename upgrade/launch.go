@@ -131,11 +131,7 @@ func (f Facts) launchByLink(d *Decision) {
 				"\nif its genesis is one for the binary in use: "+switchHint(f.Link.Dir))
 		return
 	}
-	named := f.Named
-	if f.Begun != nil && f.Begun.Dir == f.Link.Dir { // cut off in its switch
-		named = append(slices.Clone(named), f.Begun.Plan)
-	}
-	if p, ok := f.newest(named); ok && f.Height.Below(p.Height-1) && !f.SwitchesItself {
+	if p, ahead := f.linkAhead(); ahead {
 		applied, _ := f.lastApplied()
 		d.contradict(fmt.Sprintf("the link names %s, for plan %s, and the data is of height %s: from before it", f.Link.Dir, p, f.Height),
 			"if the data was taken back on purpose: "+switchHint(applied.Dir)+
@@ -171,14 +167,19 @@ func (f Facts) launchByLink(d *Decision) {
 	}
 }
 
-// newest is the plan with the greatest height.
-func (f Facts) newest(plans []solstice.Plan) (newest solstice.Plan, ok bool) {
-	for _, p := range plans {
+// linkAhead is the newest plan of the directory that the link names, if the data is from
+// before that plan (L1).
+func (f Facts) linkAhead() (newest solstice.Plan, ahead bool) {
+	named := f.Named
+	if f.Begun != nil && f.Begun.Dir == f.Link.Dir { // cut off in its switch
+		named = append(slices.Clone(named), f.Begun.Plan)
+	}
+	for _, p := range named {
 		if p.Height >= newest.Height {
-			newest, ok = p, true
+			newest = p
 		}
 	}
-	return newest, ok
+	return newest, !f.SwitchesItself && f.Height.Below(newest.Height-1)
 }
 
 // older says whether a directory's binary is known to be from before a switch: it is
