@@ -70,12 +70,14 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 			g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: g.dirFor(m.Plan), Manual: true, Below: m.Below})
 		}
 	}
-	// A file that has changed since Live looked at it is newer than what the node told.
-	unseen := live.Running() && watch.StampOf(home.PlanFile()) != live.PlanAt
+	// A file that has changed since Live looked at it is newer than what the node told, and
+	// one that has changed since the node ended was written by others.
+	at := watch.StampOf(home.PlanFile())
+	unseen := at != live.PlanAt
 	switch plan, err := solstice.ReadPlan(home.PlanFile()); {
-	case unseen:
+	case unseen && live.Running():
 	case err == nil:
-		g.File = &Candidate{Plan: plan, Dir: g.dirFor(plan), Written: live.Written}
+		g.File = &Candidate{Plan: plan, Dir: g.dirFor(plan), Written: live.Written && (!unseen || at.SameContent(live.PlanAt))}
 	case !errors.Is(err, fs.ErrNotExist):
 		g.FileFault = err
 	}

@@ -63,6 +63,33 @@ func TestLiveExamined(t *testing.T) {
 	}
 }
 
+// TestGatherFileOfOthers: a file that others wrote after the node ended is not the node's; a
+// new mode makes it nobody else's.
+func TestGatherFileOfOthers(t *testing.T) {
+	home, live := runningHome(t)
+	must(t, os.MkdirAll(filepath.Join(home.Root(), solstice.Genesis), 0o755))
+	must(t, os.Symlink(solstice.Genesis, home.CurrentLink()))
+	must(t, os.WriteFile(home.PlanFile(), v2.File(), 0o600))
+	live.Ended(home, time.Now(), false)
+	live.SeePlanFile(home, time.Now())
+	written := func() bool {
+		g, err := Gather(home, *live, nil)
+		must(t, err)
+		return g.File.Written
+	}
+	if !written() {
+		t.Error("the file that the node wrote is not its own")
+	}
+	must(t, os.Chmod(home.PlanFile(), 0o644))
+	if !written() {
+		t.Error("with another mode it is not its own any more")
+	}
+	must(t, os.WriteFile(home.PlanFile(), v3.File(), 0o600))
+	if written() {
+		t.Error("the file of other hands counts as the node's")
+	}
+}
+
 func runningHome(t *testing.T) (solstice.Home, *Live) {
 	t.Helper()
 	dir := t.TempDir()

@@ -279,7 +279,7 @@ func TestRunGoesOnAfterEveryCut(t *testing.T) {
 						must(t, u.journal.Append(Entry{Plan: u.Plan, Step: s.name, Dir: u.Dir}))
 					}
 				}
-				facts, err := Gather(u.Home, Live{Written: true}, nil)
+				facts, err := Gather(u.Home, Live{Written: true, PlanAt: watch.StampOf(u.Home.PlanFile())}, nil)
 				must(t, err)
 				if d := Decide(facts.Facts); d.Action == CarryOut {
 					again := newUpgradeOn(u.Home)
