@@ -250,6 +250,7 @@ func (g *Group) loop() {
 		}
 		g.step()
 		g.show()
+		g.release()
 		if one.done != nil {
 			close(one.done)
 		}
@@ -280,6 +281,11 @@ func (g *Group) step() {
 		}
 		turn[m.Start] = turn[m.Start] && m.settled
 	}
+}
+
+// release lets those go on who waited for what has ended. It comes after show, so that they do not read an older state.
+func (g *Group) release() {
+	now := time.Now()
 	g.stops = slices.DeleteFunc(g.stops, func(s stop) bool {
 		if slices.ContainsFunc(g.members, func(m *member) bool { return m.Start == s.start && !m.gone(now) }) {
 			return false
