@@ -109,7 +109,7 @@ func (s *Supervisor) hear(a answer) {
 		s.sidecars.Retry() // what they need of the node is there
 	}
 	if time.Since(s.recorded) >= recordEvery {
-		s.recordHeight()
+		s.recordHeight(s.live.Height)
 	}
 	s.confirm(s.live.Height)
 }
@@ -164,20 +164,21 @@ func (s *Supervisor) readDisk() error {
 	s.unread = false
 	s.keepSeen(s.live.ReadDisk(disk, time.Now()))
 	if disk.Committed.Err == nil {
-		s.recordHeight()
+		s.recordHeight(s.live.Height)
 		s.confirm(s.live.Height)
 	}
 	return nil
 }
 
-// recordHeight keeps the last height that was told for a time without a node.
-func (s *Supervisor) recordHeight() {
-	if !s.live.Height.Known() || !s.live.Height.Tied {
+// recordHeight keeps what is known of the height for a time without a node. What databases
+// say at a start takes the place of an older record: the data may have been replaced.
+func (s *Supervisor) recordHeight(height upgrade.Height) {
+	if !height.Known() || !height.Tied || height.Source == upgrade.SourceRecord {
 		return
 	}
 	s.recorded = time.Now()
 	err := upgrade.WriteHeight(s.Home, upgrade.HeightRecord{
-		Committed: s.live.Height.Low, At: s.recorded, Databases: node.HasDatabases(s.Home, s.now().Settings),
+		Committed: height.Low, At: s.recorded, Databases: node.HasDatabases(s.Home, s.now().Settings),
 	})
 	s.warn("the height can't be recorded", err)
 }

@@ -31,7 +31,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if s.keepBefore(d, facts) || !s.readyBefore(d.Dir) {
 		return false, 0, nil
 	}
-	if err := facts.Settle(s.Home); err != nil {
+	if err := facts.Settle(s.Home, d.Dir); err != nil {
 		return s.keepOrRefuse(err)
 	}
 	for _, note := range d.Notes {
@@ -63,7 +63,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err != nil {
 		return true, solstice.ExitFailed, notStarted(binary, err)
 	}
-	s.recordHeight() // of the node before: it may be the last that is known for long
+	s.recordHeight(facts.Height) // it may be the last that is known for long
 	s.live.Started(d.Dir, planAt, s.now().Settings.StateSync && !node.HasDatabases(s.Home, s.now().Settings))
 	s.dir, s.binaryAt, s.heightFault = d.Dir, watch.StampOf(binary), nil
 	s.process, s.ended, s.last = process, process.Done(), nil

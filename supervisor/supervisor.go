@@ -558,7 +558,7 @@ func (s *Supervisor) nodeEnded() error {
 	}
 	if s.work == nil { // else the upgrade is in the journal, and every sync is time that the node stands still
 		s.tellEnd(end)
-		s.recordHeight()
+		s.recordHeight(s.live.Height)
 		s.warn(saidSigned, s.recordSigned())
 		s.unread = true
 	}

@@ -79,6 +79,9 @@ type Switched struct {
 	// Manual says that the chain did not know of the plan. Confirmed says that its binary
 	// was seen to commit the plan's height.
 	Manual, Confirmed bool
+	// FromFile says that only the file beside the binary tells of it, which does not say
+	// whose plan it was.
+	FromFile bool
 }
 
 // Retried is the plan for which the old binary was started again because the stopped
@@ -172,9 +175,12 @@ func Decide(f Facts) Decision {
 	}
 	due := f.classify(&d)
 	switch {
-	case f.haltedAgain():
+	case f.Running && !f.SwitchesItself && f.File != nil && f.haltedAgain():
 		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
 		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
+		if !f.Height.Tied || !f.Height.exactly(f.File.Height-1) {
+			d.Reason += ". The node does not tell its height; if it makes blocks, the plan file was placed by hand"
+		}
 		d.HaltedAgain = true
 	case due != nil && f.isBehindLink(*due): // L1
 		f.launch(&d)
@@ -236,7 +242,7 @@ func (f Facts) classify(d *Decision) (due *Candidate) {
 			if is, _ := f.due(c); is && !f.Running {
 				d.Keep = &c.Plan
 			}
-		case f.passed(c), f.overtaken(c.Plan): // P5, P8
+		case f.passed(c), f.overtaken(c): // P5, P8
 			d.over(&c)
 		default:
 			due = f.weigh(d, c, due)
@@ -340,7 +346,7 @@ func (f Facts) inPlaceOf(p solstice.Plan) bool {
 // refuted says whether a node that runs, or ran, with another binary than a plan's own has
 // halted for that plan: whatever says that the plan is behind that binary is wrong.
 func (f Facts) refuted(p solstice.Plan) bool {
-	return f.File != nil && f.File.Is(p) && f.File.Written && f.File.Dir != f.InUse() && !f.Height.Reached(p.Height)
+	return f.File != nil && f.File.Is(p) && f.File.Written && f.File.Dir != f.InUse() && !f.beyond(*f.File)
 }
 
 func (f Facts) done(p solstice.Plan) bool {
@@ -423,18 +429,34 @@ func (f Facts) passed(c Candidate) bool {
 
 // overtaken says whether a plan of a greater height is applied: whatever kept this one from
 // being carried out, its binary is older than the data.
-func (f Facts) overtaken(p solstice.Plan) bool {
-	later := func(s Switched) bool { return s.Height > p.Height && f.Height.Reached(s.Height) }
+func (f Facts) overtaken(p Candidate) bool {
+	later := func(s Switched) bool { return s.Height > p.Height && f.Height.Reached(s.Height) && !f.recordOnly(p) }
 	inUse := func(named solstice.Plan) bool { return named.Height > p.Height && !f.Height.Below(named.Height-1) }
-	applied := func(c Candidate) bool { return c.Height > p.Height && f.Height.Known() && f.Applied(c.Plan) }
-	return slices.ContainsFunc(f.Done, func(s Switched) bool { return s.Height > p.Height }) ||
-		slices.ContainsFunc(f.History, later) || slices.ContainsFunc(f.Named, inUse) || slices.ContainsFunc(f.candidates(), applied)
+	applied := func(c Candidate) bool { return c.Height > p.Height && (f.Height.Known() && f.Applied(c.Plan) || f.linkedByHand(c)) }
+	switch {
+	case slices.ContainsFunc(f.Done, func(s Switched) bool { return s.Height > p.Height }), slices.ContainsFunc(f.History, later):
+		return true
+	case f.refuted(p.Plan):
+		return false
+	}
+	return slices.ContainsFunc(f.Named, inUse) || slices.ContainsFunc(f.candidates(), applied)
 }
+
+// linkedByHand says whether the operator has linked a plan's binary ahead of its height.
+func (f Facts) linkedByHand(c Candidate) bool {
+	return c.Dir == f.InUse() && len(f.Named) == 0 && !f.begun(c.Plan) && !f.SwitchesItself
+}
+
+// beyond says that a plan's height is committed, by more than a record that may be of other
+// data.
+func (f Facts) beyond(c Candidate) bool { return f.Height.Reached(c.Height) && !f.recordOnly(c) }
 
 // due says whether a plan's height has come (P1 to P4), or why it is held (P10, P11).
 func (f Facts) due(c Candidate) (is bool, held *Held) {
 	is = f.chainDue(c) || f.manualDue(c)
-	if f.Seen.Of(c.Plan).Contradicted() && !c.Written {
+	// A node that halts has its plan scheduled. Where its databases say that it has not, other
+	// hands wrote the file.
+	if f.Seen.Of(c.Plan).Contradicted() && (!c.Written || f.DoneKnown && !f.Running) {
 		return false, &Held{c, fmt.Sprintf("the chain had plan %s scheduled and no longer has", c.Plan),
 			"if it is to be carried out all the same: " + addHint(c.Name, c.Height)}
 	}
@@ -520,7 +542,7 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 		}
 	}
 	for _, s := range f.History {
-		if other(s.Plan) && !s.Manual {
+		if other(s.Plan) && !s.Manual && !s.FromFile {
 			return &s.Plan
 		}
 	}
@@ -531,10 +553,11 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 }
 
 // haltedAgain says whether the new binary of a plan has written that plan's file: it has
-// no handler for it, so it is the old release under the new name.
+// no handler for it, so it is the old release under the new name. A file that other hands
+// placed looks the same where the node does not tell its height; nothing is stopped for it.
 func (f Facts) haltedAgain() bool {
-	return f.Running && !f.SwitchesItself && f.File != nil && f.File.Written && f.named(f.File.Plan) && !f.refuted(f.File.Plan) &&
-		f.Height.Tied && f.Height.exactly(f.File.Height-1)
+	below := !f.Height.Known() || f.Height.may(f.File.Height-1)
+	return below && f.File.Written && f.named(f.File.Plan) && !f.refuted(f.File.Plan)
 }
 
 // OldRelease says so of the binary in a directory.

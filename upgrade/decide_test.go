@@ -289,7 +289,9 @@ func TestDecideChainsPlan(t *testing.T) {
 
 		// A7: the new binary is the old release.
 		{"A7-halts-again", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2), told(99)), oldRelease + " | over v2"},
-		{"A7-halts-again-in-silence", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2)), "launch upgrades/v2 | over v2"},
+		{"A7-halts-again-in-silence", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2)), oldRelease + " | over v2"},
+		{"A7-halts-again-and-last-told", facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2), atLeast(42)), oldRelease + " | over v2"},
+		{"A7-file-touched-later-in-silence", facts(on("upgrades/v2"), runs("upgrades/v2"), switched(v2), wrote(v2), atLeast(150)), "launch upgrades/v2 | over v2"},
 		{"A7-file-touched-later", facts(on("upgrades/v2"), runs("upgrades/v2"), switched(v2), wrote(v2), told(150)), "launch upgrades/v2 | over v2"},
 
 		// P7: skipped heights, and plans that a rollback took off.
@@ -309,6 +311,7 @@ func TestDecideChainsPlan(t *testing.T) {
 		{"P10-cancelled-and-stopped", facts(on("genesis"), file(v2), seenAhead(v2), cancelled(v2), app(99)), "launch genesis | held v2"},
 		{"P10-cancelled-and-beyond", facts(on("genesis"), file(v2), cancelled(v2), app(150), missing("upgrades/v2")), "launch genesis | over v2"},
 		{"P10-cancelled-and-halted-all-the-same", facts(on("genesis"), runs("genesis"), wrote(v2), cancelled(v2), told(99)), carriesOutV2},
+		{"P10-cancelled-and-the-file-is-by-other-hands", facts(on("genesis"), wrote(v2), cancelled(v2), app(99), marks()), "launch genesis | held v2"},
 		{"P10-never-scheduled", facts(on("genesis"), runs("genesis"), wrote(v2), told(99)), carriesOutV2},
 
 		// A8, A12: the binary is missing, or can't be loaded.

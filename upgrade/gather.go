@@ -330,10 +330,11 @@ func (p *Probes) applied(home solstice.Home) (applied []Switched, dirs []string)
 		return p.scan.applied, p.scan.dirs
 	}
 	for _, name := range home.Dirs() {
-		dir := filepath.Join("upgrades", name)
-		dirs = append(dirs, dir)
+		dirs = append(dirs, filepath.Join("upgrades", name))
+	}
+	for _, dir := range append(dirs, solstice.Genesis) {
 		if plan, err := solstice.ReadPlan(home.AppliedFile(dir)); err == nil {
-			applied = append(applied, Switched{Plan: plan, Dir: dir})
+			applied = append(applied, Switched{Plan: plan, Dir: dir, FromFile: true})
 		}
 	}
 	p.scan.upgradesAt, p.scan.applied, p.scan.dirs = at, applied, dirs

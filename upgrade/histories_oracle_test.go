@@ -47,7 +47,10 @@ func (l *life) checkStop(d Decision, g Gathered) {
 	equal := i >= 0 && l.plans[i].manual && !l.effective(i) && l.height >= d.Plan.Height-1
 	lied := l.live.Height.Known() && !l.live.Height.Tied
 	silent := l.live.Written && !(l.live.Height.Tied && l.live.Height.Low == l.live.Height.High)
-	if !lied && !silent && !cancelled && !equal {
+	// Nothing tells that a binary that was linked by hand has the plan's handler, and that the
+	// node has made its block since it told the one before.
+	since := i >= 0 && l.byHand && !l.switched[i] && l.live.Height.exactly(d.Plan.Height-1)
+	if !lied && !silent && !cancelled && !equal && !since {
 		l.fault("a healthy node is stopped for a look at its databases, for %s: nothing says so", d.Plan)
 	}
 	key, evidence := d.Plan.String(), fmt.Sprint(l.evidence)
@@ -56,6 +59,13 @@ func (l *life) checkStop(d Decision, g Gathered) {
 	}
 	l.looks[key] = evidence
 	l.count("stopped in vain, for a look")
+}
+
+// dark says whether other hands wrote a plan's file while the node ran, and nothing told
+// exactly that the node is below its halt: that plan is due, as if the node had written it.
+func (l *life) dark(p solstice.Plan, g Gathered) bool {
+	exact := g.Height.bounded() && g.Height.Low >= p.Height-1
+	return g.File != nil && g.File.Is(p) && g.File.Written && !exact && l.rpc != "tied"
 }
 
 // ledAstray says whether a plan that is not to be carried out looks in every way as if it
@@ -67,9 +77,12 @@ func (l *life) ledAstray(i int, g Gathered) bool {
 	p := l.plans[i]
 	s := g.Seen.Of(p.Plan)
 	switch {
+	case l.dark(p.Plan, g):
+		return true
 	case p.cancel > 0:
-		dark := g.File != nil && g.File.Written && !g.Height.bounded() && l.rpc != "tied"
-		return dark || !s.Contradicted() && (s.Scheduled == 0 || !g.DoneKnown) && l.height >= p.Height-1
+		return !s.Contradicted() && (s.Scheduled == 0 || !g.DoneKnown) && l.height >= p.Height-1
+	case p.manual && p.void && l.ondisk < p.Height && l.height >= p.Height:
+		return true // by its databases it is not too late
 	case p.manual && !l.effective(i) && !p.void:
 		for _, q := range l.plans {
 			if !q.manual && q.Height == p.Height && g.Seen.Of(q.Plan).Scheduled == 0 && !(g.File != nil && g.File.Is(q.Plan) && g.File.Written) {
@@ -94,14 +107,18 @@ func (l *life) checkCarryOut(d Decision, g Gathered) {
 			l.ends("a cancelled plan by other hands, whose end nobody saw")
 			return
 		}
+		if l.dark(d.Plan, g) {
+			l.ends("a file by other hands while the node ran, and no height could be read or tied exactly")
+			return
+		}
 	}
 	if wrong := l.misfit(i, committed); wrong != "" {
 		if l.excuse["data"] && !g.DoneKnown {
 			l.ends("data from elsewhere that can't be read")
 			return
 		}
-		if g.File != nil && g.File.Is(d.Plan) && g.File.Written && !g.Height.bounded() && l.rpc != "tied" {
-			l.ends("a file by other hands while the node ran, and nothing could be read or tied")
+		if l.dark(d.Plan, g) {
+			l.ends("a file by other hands while the node ran, and no height could be read or tied exactly")
 			return
 		}
 		l.fault("%s is switched to at %d: it %s", d.Dir, committed, wrong)
@@ -260,6 +277,11 @@ func (l *life) moveLink(what string) {
 		dir = fmt.Sprintf("upgrades/hot-fix-%d", len(l.tops))
 		l.place(dir, top)
 		l.count("link: moved to a hot-fix, " + l.whether())
+		for i, p := range l.plans {
+			if l.home.UpgradeDir(p.Name) == inUse && top < i { // of the old release under the new name
+				l.excused("hands")
+			}
+		}
 	} else {
 		switch rapid.SampledFrom([]string{"genesis", "earlier", "next", "right"}).Draw(l.T, "linked") {
 		case "genesis":
@@ -277,6 +299,11 @@ func (l *life) moveLink(what string) {
 	must(l, durable.Symlink(dir, l.home.CurrentLink()))
 	l.hand = dir
 	l.note("by hand: %s", dir)
+	entries, err := OpenJournal(l.home).Read()
+	must(l, err)
+	if begun, ok := entries.Begun(); ok && begun.Dir != dir { // cut off, and not brought to its end
+		delete(l.switched, l.index(begun.Plan))
+	}
 }
 
 func (l *life) whether() string {
@@ -311,7 +338,9 @@ func (l *life) placeFile() {
 		return
 	}
 	if before, err := solstice.ReadPlan(l.home.PlanFile()); err == nil {
-		if i := l.index(before); i >= 0 && l.plans[i].byFile && !before.Is(p) && l.eraAt(l.height) < i {
+		listed, _ := ReadManual(l.home) // an upgrade puts it there, when its own plan takes the file's place
+		kept := slices.ContainsFunc(listed, func(m ManualPlan) bool { return m.Is(before) })
+		if i := l.index(before); i >= 0 && l.plans[i].byFile && !kept && !before.Is(p) && l.eraAt(l.height) < i {
 			l.plans[i].void = true // the file was all that there was of it
 		}
 	}
@@ -426,6 +455,9 @@ func (l *life) movedData() {
 	l.excused("data")
 	listed, err := ReadManual(l.home)
 	if standing, err := solstice.ReadPlan(l.home.PlanFile()); err == nil {
+		if i := l.index(standing); i >= 0 && l.plans[i].manual && standing.Height > l.height {
+			l.plans[i].void = false // its file is one of a plan to come again
+		}
 		listed = append(listed, ManualPlan{Plan: standing})
 	}
 	for i, p := range l.plans {
@@ -489,7 +521,7 @@ func (l *life) toTheEnd() {
 		l.blocks()
 		l.act()
 		if l.how == "answers" {
-			l.notice()
+			l.noticeWhileRunning()
 			l.hear()
 			l.scout()
 			l.act()

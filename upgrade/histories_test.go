@@ -192,7 +192,7 @@ func (l *life) event() {
 	case "scout":
 		l.scout()
 	case "notice":
-		l.notice()
+		l.noticeWhileRunning()
 	case "reload":
 		l.reload()
 	case "cut":
@@ -390,9 +390,11 @@ func (l *life) keepSeen(news bool) {
 }
 
 // record is Supervisor.recordHeight.
-func (l *life) record() {
-	if l.live.Height.Known() && l.live.Height.Tied {
-		must(l, WriteHeight(l.home, HeightRecord{Committed: l.live.Height.Low, At: l.now, Databases: l.created}))
+func (l *life) record() { l.recordHeight(l.live.Height) }
+
+func (l *life) recordHeight(h Height) {
+	if h.Known() && h.Tied && h.Source != SourceRecord {
+		must(l, WriteHeight(l.home, HeightRecord{Committed: h.Low, At: l.now, Databases: l.created}))
 	}
 }
 
@@ -464,10 +466,17 @@ func (l *life) notice() {
 	}
 }
 
+// noticeWhileRunning is Supervisor.planChanged: a change of the file with no node running is nothing new.
+func (l *life) noticeWhileRunning() {
+	if l.live.Running() {
+		l.notice()
+	}
+}
+
 // ask asks the node for its height.
 func (l *life) ask() {
 	if rapid.Bool().Draw(l.T, "the file is noticed first") {
-		l.notice()
+		l.noticeWhileRunning()
 	}
 	l.hear()
 	if rapid.IntRange(0, 2).Draw(l.T, "recorded") == 0 {
@@ -651,7 +660,7 @@ func (l *life) launch(d Decision, g Gathered) {
 			l.fault("%s is launched at %d: it %s", d.Dir, committed, wrong)
 		}
 	}
-	must(l, g.Settle(l.home))
+	must(l, g.Settle(l.home, d.Dir))
 	if d.Relink {
 		must(l, g.Relink(l.home, d))
 		l.hand = ""
@@ -661,7 +670,7 @@ func (l *life) launch(d Decision, g Gathered) {
 		l.fault("mend: %v", err)
 	}
 	planAt := watch.StampOf(l.home.PlanFile())
-	l.record()
+	l.recordHeight(g.Height)
 	l.live.Started(d.Dir, planAt, l.wild["fetches"] && !l.created)
 	l.binaryAt = watch.StampOf(l.home.Binary(d.Dir))
 	l.halted, l.lag, l.last = false, 0, false

@@ -48,21 +48,27 @@ func (f Facts) launch(d *Decision) {
 // be behind the height at which it halted.
 const asyncBlocks = 100
 
-// startAgain sees to a node that wrote its plan's file and ended, and whose databases are
-// below the plan's height: an application that commits asynchronously is a few blocks
-// behind then. The old binary makes these blocks again, once.
+// startAgain sees to a node that wrote its plan's file and ended, and whose data is not at the
+// plan's height as far as is known. Either its databases are below it, because an application
+// that commits asynchronously is a few blocks behind then; or nothing but the record of an
+// earlier run says that the height has passed, and the data may have been replaced since. The
+// old binary makes these blocks again, once.
 func (f Facts) startAgain(d *Decision) {
 	c := f.File
-	if c == nil || !c.Written || !f.Height.Below(c.Height-1) || f.Height.High < c.Height-1-asyncBlocks || f.Applied(c.Plan) {
+	if c == nil || !c.Written || f.Applied(c.Plan) {
 		return
 	}
-	if !f.retried(*c) {
+	behind := f.Height.Below(c.Height-1) && f.Height.High >= c.Height-1-asyncBlocks
+	replaced := f.Height.Source == SourceRecord && f.Height.Reached(c.Height) && !f.Examined
+	switch {
+	case !behind && !replaced:
+	case !f.retried(*c):
 		d.Again = &c.Plan
-		return
+	case behind:
+		d.Action, d.Plan, d.Dir, d.Relink = Wait, c.Plan, c.Dir, false
+		d.Reason = fmt.Sprintf("the node halted for it twice, and its databases say that block %s is committed, not %d", f.Height, c.Height-1)
+		d.Hint = f.decideHint(*c)
 	}
-	d.Action, d.Plan, d.Dir, d.Relink = Wait, c.Plan, c.Dir, false
-	d.Reason = fmt.Sprintf("the node halted for it twice, and its databases say that block %s is committed, not %d", f.Height, c.Height-1)
-	d.Hint = f.decideHint(*c)
 }
 
 // notes says what the operator should know of the plan file at a launch.
@@ -183,16 +189,22 @@ func (f Facts) linkAhead() (newest solstice.Plan, ahead bool) {
 }
 
 // older says whether a directory's binary is known to be from before a switch: it is
-// genesis, or that of a plan before it. One that the operator linked by hand and of which
-// nothing is known is not.
+// genesis, or that of a plan before it, or at the same height that of the operator's where
+// the chain's counts. One that the operator linked by hand and of which nothing is known is
+// not.
 func (f Facts) older(dir string, than Switched) bool {
-	known, height := dir == solstice.Genesis, int64(0)
-	for _, s := range slices.Concat(f.History, f.Done) {
-		if s.Dir == dir {
-			known, height = true, max(height, s.Height)
+	switches := slices.Concat(f.History, f.Done)
+	if f.Begun != nil { // the link names it already, if it was cut off in its switch
+		switches = append(switches, Switched{Plan: f.Begun.Plan, Dir: f.Begun.Dir, Manual: f.Begun.Manual})
+	}
+	known, newest := dir == solstice.Genesis, Switched{}
+	for _, s := range switches {
+		if s.Dir == dir && s.Height >= newest.Height {
+			known, newest = true, s
 		}
 	}
-	return known && height < than.Height
+	atOnce := newest.Height == than.Height && !newest.Is(than.Plan) && newest.Manual && !than.Manual
+	return known && (newest.Height < than.Height || atOnce)
 }
 
 // lastSwitch is the switch with the greatest height.

@@ -209,7 +209,7 @@ func (l *Live) Decided(d Decision, g Gathered) (news bool) {
 		return false
 	}
 	for _, p := range slices.Concat(d.Over, d.Drop) {
-		if g.Height.Reached(p.Height) {
+		if g.Height.Reached(p.Height) && g.ManualFault == nil { // else it may be on the list
 			note(l.Seen.SawOver(p))
 		}
 	}

@@ -183,7 +183,7 @@ func (m *model) examine() {
 }
 
 func (m *model) launch(d Decision, facts Gathered) {
-	must(m, facts.Settle(m.home))
+	must(m, facts.Settle(m.home, d.Dir))
 	if d.Relink {
 		must(m, facts.Relink(m.home, d))
 	}
@@ -281,12 +281,13 @@ func TestRunGoesOnAfterEveryCut(t *testing.T) {
 				}
 				facts, err := Gather(u.Home, Live{Written: true, PlanAt: watch.StampOf(u.Home.PlanFile())}, nil)
 				must(t, err)
-				if d := Decide(facts.Facts); d.Action == CarryOut {
+				d := Decide(facts.Facts)
+				if d.Action == CarryOut {
 					again := newUpgradeOn(u.Home)
 					must(t, again.Begin())
 					must(t, again.Run(t.Context()))
 				} else {
-					must(t, facts.Settle(u.Home))
+					must(t, facts.Settle(u.Home, d.Dir))
 				}
 				checkUpgraded(t, u.Home)
 			})

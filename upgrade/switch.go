@@ -67,7 +67,8 @@ func forgetApplied(home solstice.Home, s Switched) error {
 }
 
 // behind are the plans that a directory's binary has behind it if it is the right one for the data: its own, the last one
-// that the data has been through, and what stands in the plan file and is due. By height.
+// that the data has been through, and what stands in the plan file or, under its own name, on the list and is due. By
+// height.
 func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	var plans []solstice.Plan
 	add := func(p solstice.Plan) {
@@ -87,6 +88,11 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	}
 	if g.File != nil && (g.Height.Known() || g.File.Dir == dir) {
 		add(g.File.Plan)
+	}
+	for _, c := range g.Manual {
+		if c.Dir == dir {
+			add(c.Plan)
+		}
 	}
 	slices.SortStableFunc(plans, func(a, b solstice.Plan) int { return cmp.Compare(a.Height, b.Height) })
 	return plans
