@@ -79,9 +79,6 @@ type Switched struct {
 	// Manual says that the chain did not know of the plan. Confirmed says that its binary
 	// was seen to commit the plan's height.
 	Manual, Confirmed bool
-	// FromFile says that only the file beside the binary tells of it, which does not say
-	// whose plan it was.
-	FromFile bool
 }
 
 // Retried is the plan for which the old binary was started again because the stopped
@@ -542,7 +539,7 @@ func (f Facts) chainsAt(c Candidate) *solstice.Plan {
 		}
 	}
 	for _, s := range f.History {
-		if other(s.Plan) && !s.Manual && !s.FromFile {
+		if other(s.Plan) && !s.Manual {
 			return &s.Plan
 		}
 	}

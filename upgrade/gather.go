@@ -334,7 +334,7 @@ func (p *Probes) applied(home solstice.Home) (applied []Switched, dirs []string)
 	}
 	for _, dir := range append(dirs, solstice.Genesis) {
 		if plan, err := solstice.ReadPlan(home.AppliedFile(dir)); err == nil {
-			applied = append(applied, Switched{Plan: plan, Dir: dir, FromFile: true})
+			applied = append(applied, Switched{Plan: plan, Dir: dir})
 		}
 	}
 	p.scan.upgradesAt, p.scan.applied, p.scan.dirs = at, applied, dirs

@@ -741,7 +741,7 @@ func (l *life) carryOut(d Decision, g Gathered) (again bool) {
 		l.live.Ended(l.home, l.now, l.examining != nil)
 		l.notice()
 	}
-	if d.Certain { // no database is read then: one that is behind nevertheless is the rule's own risk
+	if d.Certain && g.disk == nil { // no database is read then: one that is behind nevertheless is the rule's own risk
 		l.lag, l.ondisk = 0, l.height
 	}
 	l.checkCarryOut(d, g)

@@ -164,7 +164,7 @@ func (f Facts) launchByLink(d *Decision) {
 	case f.File != nil && f.File.Is(last.Plan):
 		d.Action, d.Plan, d.Dir, d.Relink = Wait, f.File.Plan, last.Dir, false
 		d.Reason, d.Hint, d.Contradicts = reason, hint, true
-	case len(f.History) == 0:
+	case len(f.History) == 0 && f.Link.Dir == solstice.Genesis:
 		// A new home with the chain's present binary in genesis/, and data from elsewhere:
 		// as Cosmovisor would.
 		d.Notes = append(d.Notes, fmt.Sprintf("the data has applied plan %s, of which this home knows nothing: the binary in genesis is assumed to be the right one", last.Plan))
