@@ -32,6 +32,7 @@ type results struct {
 	upgrades  map[string]*pair[upgradeTimes] // by the name of the scenario
 	snapshots map[forest]*snapshotTimes
 	starts    []*startTimes
+	turns     turnTimes
 	noClones  string // why there are none on XFS; empty: there are
 	version   pair[versionTimes]
 	idle      pair[idleUse]
@@ -74,6 +75,9 @@ func (b *bench) measure(ctx context.Context, runs int) (*results, error) {
 		return nil, err
 	}
 	if err := b.measureStarts(ctx, (runs+1)/2, r); err != nil {
+		return nil, err
+	}
+	if err := b.measureTurns(ctx, (runs+1)/2, r); err != nil {
 		return nil, err
 	}
 	progress("%d idle supervisors of each, for %v", idlePairs, idleSettle+idleSpan)

@@ -19,7 +19,7 @@ func (r *results) report() ([]byte, error) {
 	var w bytes.Buffer
 	err = t.Execute(&w, map[string]any{
 		"Peer": r.peer, "Machine": r.machine, "Rows": r.rows(), "SnapshotRows": r.snapshotRows(), "NoClones": r.noClones,
-		"StartRows": r.startRows(), "StartTables": fmt.Sprintf("%d,%03d", startTables/1000, startTables%1000),
+		"StartRows": r.startRows(), "TurnRow": r.turnRow(), "FewFolders": fewFolders, "ManyFolders": manyFolders, "StartTables": fmt.Sprintf("%d,%03d", startTables/1000, startTables%1000),
 		"FullTables": fullTables, "TableSize": tableSize >> 20, "Faster": fasterFull,
 		"BareSync": cell(r.bareSync, milliseconds), "BareStart": cell(r.bareStart, milliseconds),
 	})
@@ -47,6 +47,7 @@ const (
 	sameTime      = 1.25 // times: what is the same but for noise
 	firstByte     = 10e6
 	startTime     = 1e9 // with 100 GiB of databases
+	sameTurn      = 1.2 // times: a decision with many folders beside one with few
 	idleMemory    = 20 << 20
 	binarySize    = 19 << 20
 )

@@ -35,7 +35,10 @@ func (s *Supervisor) stopToExamine(plan solstice.Plan, reason string) {
 // examined goes on after the node was stopped to be examined.
 func (s *Supervisor) examined(err error) (int, error) {
 	if err != nil {
-		return s.upgradeFailed(fmt.Errorf("stop the node to read its databases: %w", err))
+		if s.asked != nil {
+			return solstice.ExitFailed, stoppedError{s.asked}
+		}
+		return solstice.ExitFailed, fmt.Errorf("stop the node to read its databases: %w; the next start reads them", err)
 	}
 	s.process, s.ended, s.unread = nil, nil, true
 	if s.asked == nil {
@@ -59,7 +62,7 @@ func (s *Supervisor) noteExamined(d upgrade.Decision, facts upgrade.Gathered) {
 	}
 	s.last = nil // it is started, whatever ended it
 	if !facts.Applied(*plan) {
-		s.Log.Warn("the databases do not confirm the plan's height; starting the old binary again", "plan", plan.Name, "height", plan.Height,
+		s.Log.Warn("nothing confirms the plan's height; starting the old binary again", "plan", plan.Name, "height", plan.Height,
 			"committed", facts.Height.String(), "source", facts.Height.Source)
 	}
 }

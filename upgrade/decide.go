@@ -190,11 +190,11 @@ func Decide(f Facts) Decision {
 		d.Reason, d.Hint = f.Lacks[due.Dir].Fault, f.Lacks[due.Dir].Hint(due.Name)+f.cancelHint(*due)
 	case due != nil && f.Running && !f.certain(*due) && f.retried(*due):
 		d.Action, d.Plan, d.Dir = Wait, due.Plan, due.Dir
-		d.Reason = "the stopped node's databases did not confirm its height, and the old binary was started again"
+		d.Reason = fmt.Sprintf("nothing confirms that block %d is committed, and the old binary was started again", due.Height-1)
 		d.Hint = f.decideHint(*due)
 	case due != nil && f.Running && !f.certain(*due):
 		d.Action, d.Plan, d.Dir = Examine, due.Plan, due.Dir
-		d.Reason = fmt.Sprintf("the height is %s", f.Height)
+		d.Reason = f.lacksEvidence(*due)
 	case due != nil:
 		d.Action, d.Plan, d.Dir, d.Certain = CarryOut, due.Plan, due.Dir, f.certain(*due)
 	case f.Running:
@@ -503,6 +503,14 @@ func (f Facts) manualDue(c Candidate) bool {
 // wrote the file itself, and an answer that is tied to it says that H-1 is committed.
 func (f Facts) certain(c Candidate) bool {
 	return c.Written && f.Height.Tied && f.Height.exactly(c.Height-1)
+}
+
+// lacksEvidence says what a plan that looks due lacks to be carried out at once.
+func (f Facts) lacksEvidence(c Candidate) string {
+	if f.Height.Tied && f.Height.exactly(c.Height-1) {
+		return "the node has not written the plan file itself"
+	}
+	return fmt.Sprintf("the node has not told that block %d is the last that is committed; its height is %s", c.Height-1, f.Height)
 }
 
 // retried says whether the old binary was started again already, and nothing new says since

@@ -47,10 +47,12 @@ func (l *life) checkStop(d Decision, g Gathered) {
 	equal := i >= 0 && l.plans[i].manual && !l.effective(i) && l.height >= d.Plan.Height-1
 	lied := l.live.Height.Known() && !l.live.Height.Tied
 	silent := l.live.Written && !(l.live.Height.Tied && l.live.Height.Low == l.live.Height.High)
-	// Nothing tells that a binary that was linked by hand has the plan's handler, and that the
-	// node has made its block since it told the one before.
-	since := i >= 0 && l.byHand && !l.switched[i] && l.live.Height.exactly(d.Plan.Height-1)
-	if !lied && !silent && !cancelled && !equal && !since {
+	// Nothing tells that a binary that was linked by hand has the plan's handler: the node may
+	// have made its block since it told the one before, and a plan that only its file tells of
+	// is taken for the operator's.
+	seen := g.Seen.Of(d.Plan)
+	unknown := i >= 0 && l.byHand && !l.switched[i] && (l.live.Height.exactly(d.Plan.Height-1) || seen.Ahead && seen.Scheduled == 0)
+	if !lied && !silent && !cancelled && !equal && !unknown {
 		l.fault("a healthy node is stopped for a look at its databases, for %s: nothing says so", d.Plan)
 	}
 	key, evidence := d.Plan.String(), fmt.Sprint(l.evidence)
@@ -83,6 +85,8 @@ func (l *life) ledAstray(i int, g Gathered) bool {
 		return !s.Contradicted() && (s.Scheduled == 0 || !g.DoneKnown) && l.height >= p.Height-1
 	case p.manual && p.void && l.ondisk < p.Height && l.height >= p.Height:
 		return true // by its databases it is not too late
+	case p.manual && p.void && l.excuse["journal"]:
+		return true // nothing tells that the operator took it back
 	case p.manual && !l.effective(i) && !p.void:
 		for _, q := range l.plans {
 			if !q.manual && q.Height == p.Height && g.Seen.Of(q.Plan).Scheduled == 0 && !(g.File != nil && g.File.Is(q.Plan) && g.File.Written) {
@@ -123,7 +127,8 @@ func (l *life) checkCarryOut(d Decision, g Gathered) {
 		}
 		l.fault("%s is switched to at %d: it %s", d.Dir, committed, wrong)
 	}
-	if l.hand != "" && l.hand != d.Dir && l.hand == g.Link.Dir && l.tops[l.hand] >= i && g.switchedTo(d.Plan) &&
+	last, _ := g.lastSwitch()
+	if l.hand != "" && l.hand != d.Dir && l.hand == g.Link.Dir && l.tops[l.hand] >= i && last.Is(d.Plan) &&
 		l.misfit(l.tops[l.hand], committed) == "" {
 		l.fault("the operator has linked %s, which is as good, and %s is switched to", l.hand, d.Dir)
 	}

@@ -762,6 +762,9 @@ func (l *life) carryOut(d Decision, g Gathered) (again bool) {
 		l.live.Launched = ""
 		return true
 	}
+	if l.byHand && l.hand != "" { // what the operator has linked stays in use
+		delete(l.switched, l.index(d.Plan))
+	}
 	l.count("upgrade: cut off " + at)
 	l.note("cut off: %s", at)
 	for _, s := range steps {
@@ -771,7 +774,7 @@ func (l *life) carryOut(d Decision, g Gathered) (again bool) {
 		if s.name == stepSwitch {
 			if at == "in the switch" {
 				must(l, durable.Symlink(u.Dir, l.home.CurrentLink()))
-				l.hand = ""
+				l.hand, l.switched[l.index(d.Plan)] = "", true
 			}
 			break
 		}
@@ -784,7 +787,7 @@ func (l *life) carryOut(d Decision, g Gathered) (again bool) {
 	}
 	if at == stepSwitch && rapid.Bool().Draw(l.T, "after it") {
 		must(l, u.switchBinary(context.Background()))
-		l.hand = ""
+		l.hand, l.switched[l.index(d.Plan)] = "", true
 	}
 	l.up = false
 	return false
