@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -83,12 +84,23 @@ func refusedLock(err error, folder, reason, hint string) error {
 	case errors.As(err, &stopped):
 		return err
 	case !errors.Is(err, durable.ErrLocked):
-		return &solstice.RefusedError{Reason: fmt.Sprintf("lock %s: %v", folder, err)}
+		return &solstice.RefusedError{Reason: fmt.Sprintf("lock %s: %v", folder, err), Hint: lockHint(err, folder)}
 	}
 	if pids := holders(folder); len(pids) > 0 {
 		reason += " (pid " + list(pids) + ")"
 	}
 	return &solstice.RefusedError{Reason: reason + ": " + folder, Hint: hint}
+}
+
+// lockHint is what to do about a home that can't be locked.
+func lockHint(err error, folder string) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "create the node's home there with the node's init command, or correct --home"
+	case errors.Is(err, fs.ErrPermission):
+		return "give this user the right to open " + folder
+	}
+	return "see that " + folder + " is a folder of a local disk"
 }
 
 // holders returns the other processes that hold the lock on a folder, as far as /proc shows them.

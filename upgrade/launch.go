@@ -55,11 +55,11 @@ const asyncBlocks = 100
 // old binary makes these blocks again, once.
 func (f Facts) startAgain(d *Decision) {
 	c := f.File
-	if c == nil || !c.Written || f.Applied(c.Plan) {
+	if c == nil || !c.Written {
 		return
 	}
-	behind := f.Height.Below(c.Height-1) && f.Height.High >= c.Height-1-asyncBlocks
-	replaced := f.Height.Source == SourceRecord && f.Height.Reached(c.Height) && !f.Examined
+	behind := f.Height.Below(c.Height-1) && f.Height.High >= c.Height-1-asyncBlocks && !f.Applied(c.Plan)
+	replaced := f.Height.Source == SourceRecord && f.Height.Reached(c.Height) && !f.Examined && !f.named(c.Plan)
 	switch {
 	case !behind && !replaced:
 	case !f.retried(*c):

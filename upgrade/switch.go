@@ -86,7 +86,8 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	if n := len(g.Done); n > 0 {
 		add(g.Done[n-1].Plan)
 	}
-	if g.File != nil && (g.Height.Known() || g.File.Dir == dir) {
+	record := g.Height.Source == SourceRecord // of other data, perhaps
+	if g.File != nil && (g.Height.Known() && !record || g.File.Dir == dir) {
 		add(g.File.Plan)
 	}
 	for _, c := range g.Manual {
