@@ -336,8 +336,7 @@ func (f Facts) switchedTo(p solstice.Plan) bool {
 // known to be from before a plan, after the link was switched to that plan's.
 func (f Facts) inPlaceOf(p solstice.Plan) bool {
 	last, _ := f.lastSwitch()
-	earlier := func(c Candidate) bool { return c.Dir == f.InUse() && c.Height < p.Height }
-	return last.Height == p.Height && f.InUse() != "" && !f.older(f.InUse(), last) && !slices.ContainsFunc(f.candidates(), earlier)
+	return last.Height == p.Height && f.InUse() != "" && !f.older(f.InUse(), last)
 }
 
 // refuted says whether a node that runs, or ran, with another binary than a plan's own has
@@ -530,7 +529,7 @@ func (f Facts) retried(c Candidate) bool {
 
 // chainsAt is another plan, of the chain, for the height of a manual one; nil: none.
 func (f Facts) chainsAt(c Candidate) *solstice.Plan {
-	if f.scheduled(c.Plan) || c.Written && !f.Height.Reached(c.Height) {
+	if f.scheduled(c.Plan) || c.Written && !f.beyond(c) {
 		return nil
 	}
 	other := func(p solstice.Plan) bool { return p.Height == c.Height && !p.Is(c.Plan) }

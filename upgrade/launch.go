@@ -198,6 +198,9 @@ func (f Facts) older(dir string, than Switched) bool {
 		switches = append(switches, Switched{Plan: f.Begun.Plan, Dir: f.Begun.Dir, Manual: f.Begun.Manual})
 	}
 	known, newest := dir == solstice.Genesis, Switched{}
+	for _, c := range f.candidates() { // it has the name of a plan that is known
+		switches = append(switches, Switched{Plan: c.Plan, Dir: c.Dir, Manual: c.Manual})
+	}
 	for _, s := range switches {
 		if s.Dir == dir && s.Height >= newest.Height {
 			known, newest = true, s

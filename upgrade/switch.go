@@ -86,8 +86,10 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	if n := len(g.Done); n > 0 {
 		add(g.Done[n-1].Plan)
 	}
-	record := g.Height.Source == SourceRecord // of other data, perhaps
-	if g.File != nil && (g.Height.Known() && !record || g.File.Dir == dir) {
+	// The record of an earlier run does not tell that a plan is behind whose binary the link
+	// leaves: the data may have been replaced.
+	known := func(p solstice.Plan) bool { return g.Height.Known() && !(g.Height.Source == SourceRecord && g.switchedTo(p)) }
+	if g.File != nil && (known(g.File.Plan) || g.File.Dir == dir) {
 		add(g.File.Plan)
 	}
 	for _, c := range g.Manual {
