@@ -428,7 +428,9 @@ func (f Facts) passed(c Candidate) bool {
 func (f Facts) overtaken(p Candidate) bool {
 	later := func(s Switched) bool { return s.Height > p.Height && f.Height.Reached(s.Height) && !f.recordOnly(p) }
 	inUse := func(named solstice.Plan) bool { return named.Height > p.Height && !f.Height.Below(named.Height-1) }
-	applied := func(c Candidate) bool { return c.Height > p.Height && (f.Height.Known() && f.Applied(c.Plan) || f.linkedByHand(c)) }
+	applied := func(c Candidate) bool {
+		return c.Height > p.Height && (f.Height.Known() && f.Applied(c.Plan) || f.linkedByHand(c))
+	}
 	switch {
 	case slices.ContainsFunc(f.Done, func(s Switched) bool { return s.Height > p.Height }), slices.ContainsFunc(f.History, later):
 		return true

@@ -51,7 +51,7 @@ func (l *life) checkStop(d Decision, g Gathered) {
 	// have made its block since it told the one before, and a plan that only its file tells of
 	// is taken for the operator's.
 	seen := g.Seen.Of(d.Plan)
-	unknown := i >= 0 && l.byHand && !l.switched[i] && (l.live.Height.exactly(d.Plan.Height-1) || seen.Ahead && seen.Scheduled == 0)
+	unknown := i >= 0 && l.byHand && (!l.switched[i] || l.excuse["journal"]) && (l.live.Height.exactly(d.Plan.Height-1) || seen.Ahead && seen.Scheduled == 0)
 	if !lied && !silent && !cancelled && !equal && !unknown {
 		l.fault("a healthy node is stopped for a look at its databases, for %s: nothing says so", d.Plan)
 	}

@@ -88,7 +88,9 @@ func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	}
 	// The record of an earlier run does not tell that a plan is behind whose binary the link
 	// leaves: the data may have been replaced.
-	known := func(p solstice.Plan) bool { return g.Height.Known() && !(g.Height.Source == SourceRecord && g.switchedTo(p)) }
+	known := func(p solstice.Plan) bool {
+		return g.Height.Known() && !(g.Height.Source == SourceRecord && g.switchedTo(p))
+	}
 	if g.File != nil && (known(g.File.Plan) || g.File.Dir == dir) {
 		add(g.File.Plan)
 	}
