@@ -14,7 +14,7 @@ import (
 
 // layers are the packages from the bottom up. A package imports only what stands in a lower layer.
 var layers = [][]string{
-	{"solstice", "solstice/internal/shell"},
+	{"solstice", "solstice/internal/shell", "solstice/internal/outlet"},
 	{"solstice/internal/durable", "solstice/internal/child"},
 	{"solstice/watch", "solstice/node", "solstice/artifact", "solstice/api", "solstice/unit", "solstice/crash"},
 	{"solstice/snapshot", "solstice/signstate", "solstice/sidecar", "solstice/internal/testnode"},

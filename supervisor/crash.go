@@ -22,25 +22,19 @@ const (
 	loaderFailed = 127              // the code that ld.so ends it with; where a version of glibc is missing it is 1
 )
 
-var (
-	flushBeforeLog = patience{100 * time.Millisecond, 100 * time.Millisecond} // so that a node's last words stand above what we say of its end
-	flushAtEnd     = patience{2 * time.Second, 20 * time.Second}              // then what was not taken is lost
-)
-
 // tellEnd tells how the node has ended, and what it most likely was if nobody has asked for it.
 func (s *Supervisor) tellEnd(end child.End) {
 	s.crash = nil
 	s.seePlanFile()
 	_, again := s.haltedAgain()
 	if s.asked != nil || end.ExitCode() == 0 && !again {
-		s.handOn(flushBeforeLog)
+		s.handOn()
 		s.Log.Info("node ended", "end", end.String())
 		return
 	}
 	c := s.name(end)
 	s.count(c)
 	s.crash = c
-	s.out.flush(flushBeforeLog)
 	if s.halts(c.Kind) {
 		s.Log.Info("node ended", "end", c.End)
 		return

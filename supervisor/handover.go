@@ -18,6 +18,7 @@ import (
 	"solstice"
 	"solstice/crash"
 	"solstice/internal/child"
+	"solstice/internal/outlet"
 	"solstice/sidecar"
 	"solstice/upgrade"
 	"solstice/watch"
@@ -101,6 +102,7 @@ type given struct {
 	Told     bool             `json:"told"` // the manager, that the node runs
 	KeptFor  solstice.Plan    `json:"kept_for"`
 	Sidecars []sidecar.Handed `json:"sidecars"`
+	LeftOut  int64            `json:"left_out,omitempty"` // bytes of the log that were not written before the replacement
 }
 
 // files are open files, by their numbers.
@@ -220,7 +222,10 @@ func (h *Handover) Back(fault error, signals chan os.Signal) {
 		_ = unix.Kill(os.Getpid(), sig.(unix.Signal))
 	}
 	err := child.Replace(old, os.Args, env, keep)
-	fmt.Fprintln(os.Stderr, "solstice: error: the version before can't be gone back to:", err)
+	if out, openErr := outlet.Open(os.Stderr); openErr == nil {
+		fmt.Fprintln(out, "solstice: error: the version before can't be gone back to:", err)
+		out.Flush(flushAtReload)
+	}
 }
 
 // take says that this version has taken over, so that there is no way back.
@@ -246,6 +251,7 @@ func (s *Supervisor) takeOver(h *Handover) error {
 	if err != nil {
 		return err
 	}
+	s.Out.LeaveOut(g.LeftOut)
 	s.sidecars = sidecar.Begin(s.Home, s.Sidecars, s.Grace, s.Log)
 	if err := s.sidecars.Adopt(g.Sidecars); err != nil {
 		return err

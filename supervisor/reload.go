@@ -15,6 +15,7 @@ import (
 
 	"solstice"
 	"solstice/internal/child"
+	"solstice/internal/outlet"
 	"solstice/sidecar"
 )
 
@@ -34,6 +35,10 @@ const TrialPassed = "this version can take over"
 
 // ReloadTimeout is how long a new version may take for its trial, and then to take over.
 const ReloadTimeout = 10 * time.Second
+
+// flushAtReload is how long a log that nobody takes may hold up a new version. What is not written then is left out, which
+// that one tells.
+var flushAtReload = outlet.Patience{Stuck: 100 * time.Millisecond, Whole: time.Second}
 
 // errReplace ends the loop for a new version.
 var errReplace = errors.New("a new version takes over")
@@ -196,8 +201,9 @@ func (s *Supervisor) replace() error {
 			g.Files.Stderr = fd(pipe)
 			keep = append(keep, pipe)
 		}
-		s.out.flush(flushAtEnd)
 	}
+	s.Out.Flush(flushAtReload)
+	g.LeftOut = s.Out.Left()
 	handed, kins, resume := s.sidecars.Hand()
 	defer resume()
 	g.Sidecars = handed

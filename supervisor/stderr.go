@@ -14,6 +14,7 @@ import (
 
 	"solstice/crash"
 	"solstice/internal/child"
+	"solstice/internal/outlet"
 )
 
 // stderr reads what a node writes to its stderr, so that a crash can be named by its words, and hands it on to ours.
@@ -23,7 +24,7 @@ import (
 // (SIGPIPE, package os/signal). One that then says more than fits waits for the next supervisor to end it.
 type stderr struct {
 	from *os.File // the reading end of the pipe. A process that takes this one's place can go on reading there
-	to   *outlet
+	to   *outlet.Outlet
 
 	mu   sync.Mutex
 	tail crash.Tail
@@ -41,7 +42,7 @@ const pipeSize = 1 << 20
 // startNode starts the node's command. What the kernel counts then, and its stderr where that is read, name a crash later.
 func (s *Supervisor) startNode(cmd *exec.Cmd) (*child.Process, error) {
 	s.binary, s.kills, s.stderr, s.crash = cmd.Path, crash.CountKills(), nil, nil
-	if s.Stderr == nil {
+	if !s.ReadStderr {
 		return child.Start(cmd, syscall.SIGTERM)
 	}
 	reader, writer, err := os.Pipe()
@@ -56,7 +57,7 @@ func (s *Supervisor) startNode(cmd *exec.Cmd) (*child.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.stderr, err = readStderr(reader, s.out); err != nil {
+	if s.stderr, err = readStderr(reader, s.Out); err != nil {
 		_ = process.Signal(syscall.SIGKILL) // nobody would read
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func (s *Supervisor) startNode(cmd *exec.Cmd) (*child.Process, error) {
 
 // readStderr begins to read a pipe, and goes on until nobody can write to it any more. It uses a file of its own: to hand one down has made
 // that a blocking one (os.File.Fd), and a look must not have to wait.
-func readStderr(pipe *os.File, to *outlet) (*stderr, error) {
+func readStderr(pipe *os.File, to *outlet.Outlet) (*stderr, error) {
 	fd, err := unix.FcntlInt(pipe.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
@@ -109,12 +110,7 @@ func (r *stderr) stop() (pipe *os.File) {
 // readOn goes on reading what the node says where another has stopped, also if no node that is started from now on is read.
 func (s *Supervisor) readOn(pipe *os.File) (err error) {
 	defer pipe.Close()
-	if s.out == nil {
-		if s.out, err = openOutlet(os.Stderr); err != nil {
-			return err
-		}
-	}
-	s.stderr, err = readStderr(pipe, s.out)
+	s.stderr, err = readStderr(pipe, s.Out)
 	return err
 }
 
@@ -156,7 +152,7 @@ func (r *stderr) take(p []byte) {
 	r.mu.Lock()
 	_, _ = r.tail.Write(p)
 	r.mu.Unlock()
-	r.to.take(p)
+	_, _ = r.to.Write(p) // it takes everything
 	r.size.Add(int64(len(p)))
 }
 
@@ -186,128 +182,9 @@ func (r *stderr) look() {
 	}
 }
 
-// handOn hands on all that was said up to now, as far as it is taken.
-func (s *Supervisor) handOn(p patience) {
+// handOn reads all that was said up to now: what we say next stands below it.
+func (s *Supervisor) handOn() {
 	if s.stderr != nil {
-		s.stderr.said() // then all of it is on its way
-	}
-	s.out.flush(p)
-}
-
-// outlet hands bytes on to a file that may not take them, such as the pipe of a log that hangs. Who gives it bytes never waits.
-type outlet struct {
-	file *os.File
-
-	mu      sync.Mutex
-	changed *sync.Cond
-	waiting []byte // not given to the file yet
-	writing int    // being given
-	lost    int64  // left out, after what is waiting
-	taken   int64  // by the file, ever
-	closed  bool   // nobody takes anything any more
-}
-
-// ahead is how much an outlet keeps for its file. So much is said at once only in the trace of a panic, of thousands of goroutines.
-const ahead = 4 << 20
-
-// openOutlet opens one on a file of its own: writing to a pipe without a reader ends a program only on its own stderr.
-func openOutlet(file *os.File) (*outlet, error) {
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, err
-	}
-	o := &outlet{file: os.NewFile(uintptr(fd), file.Name())}
-	o.changed = sync.NewCond(&o.mu)
-	go o.write()
-	return o, nil
-}
-
-// take takes bytes, or leaves them out. After a gap it begins again when everything before it is written, so that the gap is told at
-// its place.
-func (o *outlet) take(p []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case o.closed:
-	case o.lost > 0 || len(o.waiting)+o.writing+len(p) > ahead:
-		o.lost += int64(len(p))
-	default:
-		o.waiting = append(o.waiting, p...)
-	}
-	o.changed.Broadcast()
-}
-
-func (o *outlet) write() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for {
-		for len(o.waiting) == 0 && o.lost == 0 {
-			o.changed.Broadcast() // to who flushes
-			o.changed.Wait()
-		}
-		text, lost := o.waiting, int64(0)
-		if len(text) == 0 {
-			lost = o.lost
-			text = fmt.Appendf(nil, "\nsolstice: %d bytes of the node's stderr were left out here, as nobody took them\n", lost)
-		}
-		o.waiting, o.writing = nil, len(text)
-		o.mu.Unlock()
-		err := o.writeAll(text)
-		o.mu.Lock()
-		o.writing = 0
-		o.lost -= lost
-		if err != nil {
-			o.closed, o.waiting, o.lost = true, nil, 0
-		}
-	}
-}
-
-// writeAll writes in pieces, as a file that is taken slowly takes them.
-func (o *outlet) writeAll(text []byte) error {
-	for len(text) > 0 {
-		n, err := o.file.Write(text[:min(len(text), 64<<10)])
-		text = text[n:]
-		o.mu.Lock()
-		o.taken += int64(n)
-		o.changed.Broadcast() // to who flushes
-		o.mu.Unlock()
-		switch {
-		case errors.Is(err, syscall.EAGAIN): // somebody who shares it has made it a file that does not block
-			time.Sleep(10 * time.Millisecond)
-		case err != nil:
-			return err
-		}
-	}
-	return nil
-}
-
-// patience is how long a file is waited for.
-type patience struct {
-	stuck time.Duration // for as long as it takes nothing
-	whole time.Duration // in all
-}
-
-// flush waits until everything is written. A slow file, on a busy disk, is waited for longer than one that is stuck.
-func (o *outlet) flush(p patience) {
-	if o == nil {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	late := false
-	giveUp := func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		late = true
-		o.changed.Broadcast()
-	}
-	defer time.AfterFunc(p.whole, giveUp).Stop()
-	stuck := time.AfterFunc(p.stuck, giveUp)
-	defer stuck.Stop()
-	for taken := o.taken; !late && len(o.waiting)+o.writing+int(o.lost) > 0; o.changed.Wait() {
-		if o.taken > taken {
-			taken = o.taken
-			stuck.Reset(p.stuck)
-		}
+		s.stderr.said()
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"solstice/artifact"
 	"solstice/crash"
 	"solstice/internal/child"
+	"solstice/internal/outlet"
 	"solstice/node"
 	"solstice/rollback"
 	"solstice/sidecar"
@@ -53,9 +54,10 @@ type Supervisor struct {
 	HaltWait            time.Duration // how long a halted node is given to end by itself
 	Poll                time.Duration // of the plan file, below the events; 0: events only
 	RestartAfterUpgrade bool
-	RestartOnFailure    bool     // a node that dies is started again, with back-off
-	RestartLimit        int      // after so many failures in a row it is not; 0: always
-	Stderr              *os.File // where what the node says on stderr is handed on to; nil: the node inherits ours, and it is not read
+	RestartOnFailure    bool           // a node that dies is started again, with back-off
+	RestartLimit        int            // after so many failures in a row it is not; 0: always
+	Out                 *outlet.Outlet // takes what we say, and what the node says on stderr where that is read
+	ReadStderr          bool           // read what the node says on stderr; else the node inherits ours
 	Upgrade             upgrade.Options
 	Download            bool // the binaries of plans are downloaded, by Fetcher
 	Fetcher             artifact.Fetcher
@@ -94,7 +96,6 @@ type Supervisor struct {
 	binary               string             // that the node runs, or ran last
 	kills                crash.Kills        // when it was started
 	stderr               *stderr            // of the node; nil: it is not read
-	out                  *outlet            // for Stderr; nil without
 	crash                *solstice.Crash    // how the node ended that ran last; nil: not by itself, or not with an error
 	failures             int                // of the node, in a row
 	restartAt            time.Time          // when it is started again; zero: not decided
@@ -164,12 +165,7 @@ func (s *Supervisor) Run() (exitCode int, err error) {
 		s.stopTelling(exitCode, err)
 	}()
 	s.view.Store(&view{Since: time.Now(), State: "starting"})
-	if s.Stderr != nil {
-		if s.out, err = openOutlet(s.Stderr); err != nil {
-			return solstice.ExitFailed, err
-		}
-	}
-	defer s.handOn(flushAtEnd)
+	defer s.handOn()
 	s.probes.Dir, s.probes.HelpFile = s.Home.StateDir, s.Home.HelpFile()
 	s.reread = make(chan struct{}, 1)
 	exitCode, err = solstice.ExitRefused, s.read()

@@ -176,7 +176,7 @@ func Decide(f Facts) Decision {
 		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
 		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
 		if !f.Height.Tied || !f.Height.exactly(f.File.Height-1) {
-			d.Reason += ". The node does not tell its height; if it makes blocks, the plan file was placed by hand"
+			d.Reason += "; the node does not tell its height, and if it makes blocks, the plan file was placed by hand"
 		}
 		d.HaltedAgain = true
 	case due != nil && f.isBehindLink(*due): // L1

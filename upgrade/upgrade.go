@@ -117,12 +117,7 @@ func (u *Upgrade) CanBegin() error {
 			return err
 		}
 	}
-	probe := durable.TempName(u.Home.JournalFile())
-	err := os.WriteFile(probe, []byte{'\n'}, 0o600)
-	if removeErr := os.Remove(probe); err == nil {
-		err = removeErr
-	}
-	return err
+	return durable.TryWrite(u.Home.JournalFile())
 }
 
 // beginPatience is how long an upgrade waits for those who change the list of plans.

@@ -37,7 +37,7 @@ and write config.toml. What is there already is kept. Needs DAEMON_HOME and DAEM
 			if err := checkInitBinary(args[0]); err != nil {
 				return err
 			}
-			return initialize(cmd, c, newLog(c), args[0])
+			return initialize(cmd, c, newLog(c, os.Stderr), args[0])
 		},
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"solstice/artifact"
 )
 
-// newLog returns the log of the long-running commands, on stderr.
-func newLog(c *Config) *slog.Logger {
-	var w io.Writer = os.Stderr
+// newLog returns the log of a long-running command, which stderr writes.
+func newLog(c *Config, stderr io.Writer) *slog.Logger {
+	w := stderr
 	if c.DisableLogs {
 		w = io.Discard
 	}

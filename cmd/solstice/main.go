@@ -15,6 +15,7 @@ import (
 	"solstice"
 	"solstice/artifact"
 	"solstice/internal/child"
+	"solstice/internal/outlet"
 	"solstice/supervisor"
 )
 
@@ -34,7 +35,13 @@ func main() {
 }
 
 func run() int {
-	return tell(os.Stderr, newRoot().Execute())
+	root := newRoot()
+	err := root.Execute()
+	code := tell(root.ErrOrStderr(), err)
+	if out, ok := root.ErrOrStderr().(*outlet.Outlet); ok { // of a supervisor
+		out.Flush(outlet.AtEnd)
+	}
+	return code
 }
 
 // exitError ends solstice with a code and says nothing more.

@@ -84,7 +84,7 @@ func reloadRunning(cmd *cobra.Command, home solstice.Home) error {
 
 // takeOver goes on where the version before this one has stopped, with the node that runs. It gives everything back if it does not get that
 // far.
-func takeOver(given *supervisor.Handover, configPath string, args []string) (err error) {
+func takeOver(root *cobra.Command, given *supervisor.Handover, configPath string, args []string) (err error) {
 	defer time.AfterFunc(supervisor.ReloadTimeout, func() {
 		given.Back(fmt.Errorf("it was not ready after %v", supervisor.ReloadTimeout), signals)
 	}).Stop()
@@ -101,7 +101,7 @@ func takeOver(given *supervisor.Handover, configPath string, args []string) (err
 	if err != nil {
 		return err
 	}
-	return supervise(c, args, given)
+	return supervise(root, c, args, given)
 }
 
 // tryHandover says whether this version could take over what the one that runs has. args are that one's.

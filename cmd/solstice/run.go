@@ -16,6 +16,7 @@ import (
 
 	"solstice"
 	"solstice/artifact"
+	"solstice/internal/outlet"
 	"solstice/node"
 	"solstice/rehearse"
 	"solstice/rollback"
@@ -45,7 +46,7 @@ The command is the first word that is neither a flag nor, by the binary's help, 
 				return err
 			}
 			if given != nil {
-				return takeOver(given, *configPath, args)
+				return takeOver(cmd.Root(), given, *configPath, args)
 			}
 			c, args, err := settle(*configPath, args)
 			if err != nil {
@@ -53,12 +54,12 @@ The command is the first word that is neither a flag nor, by the binary's help, 
 			}
 			line := c.commandLine(args)
 			if doubt := c.doubt(line); doubt != "" {
-				newLog(c).Warn(doubt, "args", strings.Join(args, " "), "hint", "put the command before its flags: solstice run start")
+				newLog(c, os.Stderr).Warn(doubt, "args", strings.Join(args, " "), "hint", "put the command before its flags: solstice run start")
 			}
 			if !line.MayBe(c.longRunning()...) {
 				return c.execute(line)
 			}
-			return supervise(c, args, nil)
+			return supervise(cmd.Root(), c, args, nil)
 		},
 	}
 }
@@ -108,13 +109,19 @@ func takeManager() supervisor.Manager {
 	return m
 }
 
-// supervise runs a node, from its start, or from where another version of this program has given it.
-func supervise(c *Config, args []string, given *supervisor.Handover) error {
+// supervise runs a node, from its start, or from where another version of this program has given it. All that it says, up to
+// the error that it ends with, goes through one outlet.
+func supervise(root *cobra.Command, c *Config, args []string, given *supervisor.Handover) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25) // it mostly waits: that is 2.7 of 17 MiB less resident, and next to no work
 	}
 	manager := takeManager()
-	log := newLog(c)
+	out, err := outlet.Open(os.Stderr)
+	if err != nil {
+		return err
+	}
+	root.SetErr(out)
+	log := newLog(c, out)
 	home, err := c.homeToRun(args, given)
 	if err != nil {
 		return err
@@ -128,7 +135,7 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 	go sweepRehearsals(home, log)
 	self, _ := ownPath() // empty: a reload says that it isn't known
 	s := &supervisor.Supervisor{
-		Home: home, Args: args, Version: ownVersion(), Log: log, Signals: signals, Self: self, Given: given,
+		Home: home, Args: args, Version: ownVersion(), Log: log, Out: out, ReadStderr: c.Restart == restartOnFailure && !isTerminal(os.Stderr), Signals: signals, Self: self, Given: given,
 		Read: c.reader(home, args), Asked: c.probes,
 		Grace: c.Grace, HaltWait: c.HaltWait, Poll: c.Poll,
 		RestartAfterUpgrade: c.RestartAfterUpgrade, RestartOnFailure: c.Restart == restartOnFailure, RestartLimit: c.RestartLimit,
@@ -139,9 +146,6 @@ func supervise(c *Config, args []string, given *supervisor.Handover) error {
 			RestartDelay: c.RestartDelay, SkipBackup: c.SkipBackup, BackupDir: c.namedBackupDir(),
 			Script: c.Script, MaxRetries: c.PreUpgradeRetries, HookTimeout: c.HookTimeout,
 		},
-	}
-	if s.RestartOnFailure && !isTerminal(os.Stderr) {
-		s.Stderr = os.Stderr
 	}
 	code, err := s.Run()
 	switch {

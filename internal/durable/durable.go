@@ -35,7 +35,7 @@ func WriteFile(path string, content []byte, mode fs.FileMode) error {
 	temp := TempName(path)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return err
+		return named(path, err)
 	}
 	_, err = f.Write(content)
 	if err == nil {
@@ -49,6 +49,30 @@ func WriteFile(path string, content []byte, mode fs.FileMode) error {
 	}
 	if err != nil {
 		os.Remove(temp) // debris; the cause is already being returned
+	}
+	return named(path, err)
+}
+
+// TryWrite says why a file could not be written beside path now. Nothing is left of the try.
+func TryWrite(path string) error {
+	temp := TempName(path)
+	err := os.WriteFile(temp, []byte{'\n'}, 0o600)
+	if removeErr := os.Remove(temp); err == nil {
+		err = removeErr
+	}
+	return named(path, err)
+}
+
+// named makes an error of a temporary file one of the file that it was to replace: who reads it knows that name, and it is
+// the same the next time.
+func named(path string, err error) error {
+	var ofPath *fs.PathError
+	var ofLink *os.LinkError
+	switch {
+	case errors.As(err, &ofPath):
+		return &fs.PathError{Op: ofPath.Op, Path: path, Err: ofPath.Err}
+	case errors.As(err, &ofLink):
+		return &fs.PathError{Op: ofLink.Op, Path: path, Err: ofLink.Err}
 	}
 	return err
 }
@@ -95,11 +119,11 @@ func inherit(path string) error {
 func Symlink(target, link string) error {
 	temp := TempName(link)
 	if err := os.Symlink(target, temp); err != nil {
-		return err
+		return named(link, err)
 	}
 	if err := Rename(temp, link); err != nil {
 		os.Remove(temp)
-		return err
+		return named(link, err)
 	}
 	return nil
 }

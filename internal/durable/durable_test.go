@@ -30,6 +30,28 @@ func names(t *testing.T, dir string) string {
 	return strings.Join(names, " ")
 }
 
+// TestErrorsNameTheFile: what can't be written is named, and not the temporary file beside it, which is called otherwise each
+// time.
+func TestErrorsNameTheFile(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.MkdirAll(filepath.Join(dir, "full", "of"), 0o755))
+	check(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	for _, path := range []string{filepath.Join(dir, "full"), filepath.Join(dir, "file", "below"), filepath.Join(dir, "none", "f")} {
+		for what, err := range map[string]error{"WriteFile": WriteFile(path, nil, 0o600), "Symlink": Symlink("target", path)} {
+			if err == nil || !strings.Contains(err.Error(), path+":") || strings.Contains(err.Error(), TempPrefix) {
+				t.Errorf("%s %s: %v", what, path, err)
+			}
+		}
+	}
+	check(t, TryWrite(filepath.Join(dir, "f")))
+	if err := TryWrite(filepath.Join(dir, "none", "f")); err == nil || strings.Contains(err.Error(), TempPrefix) {
+		t.Errorf("TryWrite: %v", err)
+	}
+	if got := names(t, dir); got != "file full" {
+		t.Errorf("left: %s", got)
+	}
+}
+
 func TestWriteFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	check(t, WriteFile(path, []byte("one"), 0o600))
