@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -56,7 +53,7 @@ func ParsePlan(content []byte) (Plan, error) {
 // ReadPlan reads a plan file. It never blocks on something that is not a regular file, and never reads
 // more than MaxPlanSize. A file that does not exist gives an error that is fs.ErrNotExist.
 func ReadPlan(path string) (Plan, error) {
-	content, err := readPlanFile(path)
+	content, err := ReadFile(path, MaxPlanSize)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -65,30 +62,6 @@ func ReadPlan(path string) (Plan, error) {
 		return Plan{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return p, nil
-}
-
-func readPlanFile(path string) ([]byte, error) {
-	// O_NONBLOCK: opening a FIFO would otherwise wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	content, err := io.ReadAll(io.LimitReader(f, MaxPlanSize+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(content) > MaxPlanSize {
-		return nil, fmt.Errorf("%s: larger than %d bytes, not a plan", path, MaxPlanSize)
-	}
-	return content, nil
 }
 
 // Validate says whether the plan can be carried out: it has a height, and its name makes a directory.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
 	"time"
 )
 
@@ -126,7 +125,7 @@ func (r Rehearsal) Disk() (most int64) {
 
 // LastRehearsal is the last rehearsal of a plan that is on record. A line that can't be read is passed over.
 func LastRehearsal(home Home, plan string) (last Rehearsal, found bool, err error) {
-	f, err := os.Open(home.RehearsalsFile())
+	f, err := OpenFile(home.RehearsalsFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return last, false, nil
 	}

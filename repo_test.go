@@ -117,6 +117,31 @@ func TestModulesHaveNoReplace(t *testing.T) {
 	}
 }
 
+// TestFilesAreReadInBoundedTime: what others can put in the place of a file, such as a FIFO or one without an end, is not waited
+// for. The packages here read files of the system, or what they have just made.
+func TestFilesAreReadInBoundedTime(t *testing.T) {
+	unbounded := []string{
+		"artifact/fetch.go", "cmd/dist/", "crash/memory.go", "internal/child/", "internal/durable/", "internal/testnode/", "localnet/", "node/process_linux.go",
+		"readiness/", "rehearse/debris.go", "rehearse/meter.go", "rollback/mount_linux.go", "simulate/", "unit/specifier.go", "chaos/", "bench/", "testchain/",
+	}
+	err := filepath.WalkDir(".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		if slices.ContainsFunc(unbounded, func(prefix string) bool { return strings.HasPrefix(filepath.ToSlash(path), prefix) }) {
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if bytes.Contains(content, []byte("os.ReadFile(")) {
+			t.Errorf("%s: os.ReadFile waits for whatever is there; solstice.ReadFile does not", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestParentDeathSignal: the kernel sends it when the thread ends that started the child, so that whoever asks for it has to know how long
 // that thread lives. These two do: they start all children on one thread.
 func TestParentDeathSignal(t *testing.T) {

@@ -375,7 +375,7 @@ func isAnother(header http.Header, validator string) bool {
 }
 
 func remembered(name string) string {
-	content, err := os.ReadFile(validatorFile(name))
+	content, err := solstice.ReadFile(validatorFile(name), solstice.MaxFile)
 	if err != nil || len(content) > 1<<10 {
 		return ""
 	}

@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"time"
+
+	"solstice"
 )
 
 const (
@@ -22,14 +23,11 @@ const (
 // the two. They stand before the application's state, unless somebody has sorted the keys;
 // then all of it has to be read, and if there is not the time for that, they are not known.
 func readGenesis(path string) (initial int64, chainID string, err error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0) // a pipe would be waited for
+	file, err := solstice.OpenFile(path)
 	if err != nil {
 		return 0, "", err
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return 0, "", fmt.Errorf("%s is not a file", path)
-	}
 	initial, chainID, err = scanGenesis(&untilDeadline{file, time.Now().Add(genesisTime)})
 	if err != nil {
 		return 0, "", fmt.Errorf("read %s: %w", path, err)

@@ -107,7 +107,7 @@ func TestFirstHeight(t *testing.T) {
 // TestGenesisIsNoFile: a pipe is not waited for.
 func TestGenesisIsNoFile(t *testing.T) {
 	_, _, err := readGenesis(t.TempDir())
-	checkErr(t, err, "is not a file")
+	checkErr(t, err, "not a regular file")
 	_, _, err = readGenesis(filepath.Join(t.TempDir(), "genesis.json"))
 	checkErr(t, err, "no such file")
 }

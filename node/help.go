@@ -138,7 +138,7 @@ func EnvPrefix(home solstice.Home) string {
 
 // IsScript says whether a file is a script. What it starts in the end, and with which arguments, is not known.
 func IsScript(path string) bool {
-	f, err := openRegular(path)
+	f, err := solstice.OpenFile(path)
 	if err != nil {
 		return false
 	}

@@ -14,6 +14,8 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+
+	"solstice"
 )
 
 // ErrForeign is what every ForeignError is.
@@ -179,7 +181,7 @@ const (
 // ReadNodeID returns the ID of the node that has this key (CometBFT's node_key.json): 40
 // hex digits.
 func ReadNodeID(path string) (string, error) {
-	file, err := openRegular(path)
+	file, err := solstice.OpenFile(path)
 	if err != nil {
 		return "", err
 	}
@@ -224,7 +226,7 @@ func parseNodeKey(content []byte) (string, error) {
 
 // ReadChainID returns the chain ID of a genesis file.
 func ReadChainID(path string) (string, error) {
-	file, err := openRegular(path)
+	file, err := solstice.OpenFile(path)
 	if err != nil {
 		return "", err
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
+
+	"solstice"
 )
 
 // readLevelDB opens a database of goleveldb and reads it.
@@ -123,7 +125,7 @@ func (f levelFiles) GetMeta() (storage.FileDesc, error) {
 
 // manifestIn returns the manifest that a file names, if there is such a manifest.
 func (f levelFiles) manifestIn(path string) (storage.FileDesc, error) {
-	content, err := os.ReadFile(path)
+	content, err := solstice.ReadFile(path, 4<<10)
 	if err != nil {
 		return storage.FileDesc{}, err
 	}

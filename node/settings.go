@@ -5,14 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -240,7 +237,7 @@ func scalar(raw any) (string, error) {
 func readConfig(home solstice.Home) file {
 	const packed = "packed-conf.json"
 	name := filepath.Join("config", packed)
-	content, err := readRegular(filepath.Join(home.Node, name))
+	content, err := solstice.ReadFile(filepath.Join(home.Node, name), solstice.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return readTOML(home, "config.toml")
 	}
@@ -256,7 +253,7 @@ func readConfig(home solstice.Home) file {
 // readTOML reads a TOML file in the node's config folder.
 func readTOML(home solstice.Home, base string) file {
 	name := filepath.Join("config", base)
-	content, err := readRegular(filepath.Join(home.Node, name))
+	content, err := solstice.ReadFile(filepath.Join(home.Node, name), solstice.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file{name: name}
 	}
@@ -282,40 +279,6 @@ func flat(values map[string]any) map[string]any {
 		}
 	}
 	return all
-}
-
-// maxConfig is far above what a configuration file needs, in bytes.
-const maxConfig = 4 << 20
-
-// readRegular reads a regular file up to maxConfig. It does not wait for the writer of a FIFO.
-func readRegular(path string) ([]byte, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err == nil && len(content) > maxConfig {
-		err = fmt.Errorf("read %s: larger than %d MiB", path, maxConfig>>20)
-	}
-	return content, err
-}
-
-// openRegular opens a file, which must be a regular one.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("read %s: not a regular file", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // heights reads a list of heights. What is none is passed over, as the node says so itself.

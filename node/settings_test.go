@@ -191,7 +191,7 @@ func TestOrigin(t *testing.T) {
 			write(t, filepath.Join(home.Node, "config", "x"), nil)
 			fifo(t, home, "config.toml")
 		}, where: "config/config.toml", fault: "not a regular file"},
-		{name: "too large", config: strings.Repeat("# a line of a comment\n", maxConfig/20), where: "config/config.toml", fault: "larger than 4 MiB"},
+		{name: "too large", config: strings.Repeat("# a line of a comment\n", solstice.MaxFile/20), where: "config/config.toml", fault: "larger than 4 MiB"},
 		{name: "a folder", make: func(t *testing.T, home solstice.Home) {
 			write(t, filepath.Join(home.Node, "config", "config.toml", "x"), nil)
 		}, where: "config/config.toml", fault: "not a regular file"},

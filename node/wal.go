@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"solstice"
 )
 
 // maxFrame is the largest message in the WAL, in bytes (consensus/wal.go, maxMsgSizeBytes).
@@ -71,14 +73,7 @@ func walFiles(head string) ([]string, error) {
 
 // lastEndHeightIn returns the last height above 0 in one file, or 0.
 func lastEndHeightIn(path string) (int64, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%s is not a file", path)
-	}
-	file, err := os.Open(path)
+	file, err := solstice.OpenFile(path)
 	if err != nil {
 		return 0, err
 	}

@@ -77,7 +77,7 @@ func TestLastEndHeight(t *testing.T) {
 		{"negative", map[string][]byte{"wal": ended(-5)}, 0, "", "no EndHeightMessage"},
 		{"empty-folder", map[string][]byte{"other": nil}, 0, "", "no EndHeightMessage"},
 		{"no-folder", nil, 0, "", "no such file"},
-		{"head-is-a-folder", map[string][]byte{"wal/x": nil}, 0, "", "is not a file"},
+		{"head-is-a-folder", map[string][]byte{"wal/x": nil}, 0, "", "not a regular file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "cs.wal")

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"solstice"
 	"solstice/localnet"
 	"solstice/node"
 )
@@ -98,7 +99,7 @@ func isolate(n *localnet.Node, k keys) error {
 		"consensus.timeout_commit": `"200ms"`, "consensus.create_empty_blocks": "true", "consensus.create_empty_blocks_interval": `"0s"`,
 		"consensus.double_sign_check_height": "0", "rpc.tls_cert_file": `""`, "rpc.tls_key_file": `""`,
 	}
-	if text, err := os.ReadFile(filepath.Join(n.Home, "config", "config.toml")); err == nil && externalIndex.Match(text) {
+	if text, err := solstice.ReadFile(filepath.Join(n.Home, "config", "config.toml"), solstice.MaxFile); err == nil && externalIndex.Match(text) {
 		config["tx_index.indexer"], config["tx_index.psql-conn"] = `"null"`, `""` // it is a database elsewhere
 	}
 	return n.Configure(localnet.Listen{
@@ -114,7 +115,7 @@ var (
 
 // chainID is that of the rehearsal's network. Chains with Ethereum's transactions read a number in it, which stays.
 func chainID(home string) string {
-	if text, err := os.ReadFile(filepath.Join(home, "config", "client.toml")); err == nil {
+	if text, err := solstice.ReadFile(filepath.Join(home, "config", "client.toml"), solstice.MaxFile); err == nil {
 		if match := chainIDLine.FindSubmatch(text); match != nil {
 			return "rehearsal_" + string(match[1]) + "-1"
 		}

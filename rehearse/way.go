@@ -294,7 +294,7 @@ func (r *rehearsal) place(n *localnet.Node) error {
 		return err
 	}
 	applied := filepath.Join(r.Home.AppliedFile(dir))
-	if content, err := os.ReadFile(applied); err == nil {
+	if content, err := solstice.ReadFile(applied, solstice.MaxFile); err == nil {
 		if err := os.WriteFile(paths.AppliedFile(dir), content, 0o644); err != nil {
 			return err
 		}

@@ -101,7 +101,7 @@ func Finish(home solstice.Home) (what string, err error) {
 }
 
 func readRecord(home solstice.Home) (r record, err error) {
-	content, err := os.ReadFile(home.RollbackFile())
+	content, err := solstice.ReadFile(home.RollbackFile(), solstice.MaxFile)
 	if err != nil {
 		return r, err
 	}

@@ -8,11 +8,9 @@ package sidecar
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -61,22 +59,9 @@ const (
 
 // Read reads a list. Each fault names the entry and the key.
 func Read(path string) ([]Sidecar, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
+	content, err := solstice.ReadFile(path, maxList)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxList+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(content) > maxList {
-		return nil, fmt.Errorf("%s is no list of sidecars: it has more than %d bytes", path, maxList)
 	}
 	list, faults := parse(content)
 	for i, fault := range faults {

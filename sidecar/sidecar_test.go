@@ -99,7 +99,7 @@ func TestReadOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		large: "more than", pipe: "is not a regular file", dir: "is not a regular file", filepath.Join(dir, "none"): "no such file",
+		large: "larger than", pipe: "not a regular file", dir: "not a regular file", filepath.Join(dir, "none"): "no such file",
 	} {
 		if _, err := Read(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", path, err, want)

@@ -84,7 +84,7 @@ func (m Marks) none() bool {
 }
 
 func (m Marks) read() (marks map[string]entry, size int, err error) {
-	content, err := readSmall(m.path)
+	content, err := solstice.ReadFile(m.path, sizeLimit)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, linkErr := os.Readlink(m.path); linkErr != nil { // a symlink to nowhere had marks behind it
 			err = nil

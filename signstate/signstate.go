@@ -13,12 +13,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"solstice"
 )
 
 // State is where a validator stands: all up to it may be signed. The zero State is a validator that has signed nothing.
@@ -48,13 +47,12 @@ func (s State) file() []byte {
 // sizeLimit is far above what any file here needs. What is larger is something else.
 const sizeLimit = 1 << 20
 
-var (
-	errNotFile  = errors.New("not a regular file of at most 1 MiB")
-	errNotState = errors.New("not the sign state of a validator")
-)
+var errNotState = errors.New("not the sign state of a validator")
 
 // damaged says that what stands in the place of a state file could be read, and is none.
-func damaged(err error) bool { return errors.Is(err, errNotFile) || errors.Is(err, errNotState) }
+func damaged(err error) bool {
+	return errors.Is(err, solstice.ErrNotFile) || errors.Is(err, errNotState)
+}
 
 // ReadFile reads a priv_validator_state.json. A missing one is fs.ErrNotExist.
 func ReadFile(path string) (State, error) {
@@ -63,7 +61,7 @@ func ReadFile(path string) (State, error) {
 }
 
 func readState(path string) (State, []byte, error) {
-	content, err := readSmall(path)
+	content, err := solstice.ReadFile(path, sizeLimit)
 	if err != nil {
 		return State{}, nil, err
 	}
@@ -118,7 +116,7 @@ func (v Validator) Address() (string, error) {
 	if v.Unknown != nil {
 		return "", fmt.Errorf("cannot tell which key this node signs with: %w", v.Unknown)
 	}
-	content, err := readSmall(v.KeyFile)
+	content, err := solstice.ReadFile(v.KeyFile, sizeLimit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -135,21 +133,4 @@ func (v Validator) Address() (string, error) {
 func isAddress(s string) bool {
 	raw, err := hex.DecodeString(s)
 	return err == nil && len(raw) == 20
-}
-
-// readSmall reads a regular file up to sizeLimit. It does not wait for the writer of a FIFO.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > sizeLimit {
-		return nil, fmt.Errorf("read %s: %w", path, errNotFile)
-	}
-	return io.ReadAll(io.LimitReader(f, sizeLimit))
 }

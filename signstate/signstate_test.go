@@ -76,7 +76,7 @@ func TestReadFile(t *testing.T) {
 		{"fraction", `{"height":17.5,"round":0,"step":3}`, State{}, "its height is no height"},
 		{"too-high", `{"height":"9223372036854775808","round":0,"step":3}`, State{}, "its height is no height"},
 		{"step-of-another-world", `{"height":"17","round":0,"step":128}`, State{}, "its step is no step"},
-		{"huge", strings.Repeat(" ", sizeLimit) + `{"height":"17","round":0,"step":3}`, State{}, "not a regular file of at most 1 MiB"},
+		{"huge", strings.Repeat(" ", sizeLimit) + `{"height":"17","round":0,"step":3}`, State{}, "larger than 1 MiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "priv_validator_state.json")

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"encoding/binary"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/syndtr/goleveldb/leveldb/journal"
+
+	"solstice"
 )
 
 // kind is what is known of a file in a node's home. What follows from it is how a snapshot takes it.
@@ -128,7 +129,7 @@ func currentManifest(path string, names []string) string {
 	if !slices.Contains(names, "CURRENT") {
 		return ""
 	}
-	content, err := readSmall(filepath.Join(path, "CURRENT"))
+	content, err := solstice.ReadFile(filepath.Join(path, "CURRENT"), 4<<10)
 	if err != nil {
 		return ""
 	}
@@ -136,17 +137,6 @@ func currentManifest(path string, names []string) string {
 		return name
 	}
 	return ""
-}
-
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > 4096 {
-		return nil, fs.ErrInvalid
-	}
-	return os.ReadFile(path)
 }
 
 // firstFreeTable is the number from which on goleveldb may write a table that exists already: one that a killed node has

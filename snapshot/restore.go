@@ -134,11 +134,11 @@ func (s Store) ChangedConfig(one Snapshot) ([]string, error) {
 		if !e.Type().IsRegular() || filepath.Ext(e.Name()) != ".toml" {
 			continue
 		}
-		then, err := os.ReadFile(filepath.Join(one.Path, Config, e.Name()))
+		then, err := solstice.ReadFile(filepath.Join(one.Path, Config, e.Name()), solstice.MaxFile)
 		if err != nil {
 			return nil, err
 		}
-		now, err := os.ReadFile(filepath.Join(s.Home.Node, Config, e.Name()))
+		now, err := solstice.ReadFile(filepath.Join(s.Home.Node, Config, e.Name()), solstice.MaxFile)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}

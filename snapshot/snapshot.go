@@ -122,7 +122,7 @@ func read(path string) (Snapshot, error) {
 		return Snapshot{}, fs.ErrNotExist
 	}
 	s := Snapshot{ID: id, Path: path}
-	content, err := os.ReadFile(filepath.Join(path, manifestFile))
+	content, err := solstice.ReadFile(filepath.Join(path, manifestFile), solstice.MaxFile)
 	if err != nil {
 		return s, err
 	}
@@ -146,7 +146,7 @@ func (s Snapshot) Has(part string) bool {
 
 // list calls fn with each file of the list. A list that is not the one that the manifest was written for is an error.
 func (s Snapshot) list(fn func(File) error) error {
-	f, err := os.Open(filepath.Join(s.Path, listFile))
+	f, err := solstice.OpenFile(filepath.Join(s.Path, listFile))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"solstice"
 	"solstice/internal/durable"
 )
 
@@ -175,7 +176,7 @@ feed:
 // hashes are those that an earlier deep look recorded, by path. They may be lost.
 func (s Snapshot) hashes() (map[string]string, error) {
 	known := map[string]string{}
-	f, err := os.Open(filepath.Join(s.Path, hashFile))
+	f, err := solstice.OpenFile(filepath.Join(s.Path, hashFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return known, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -127,7 +126,7 @@ func notStarted(binary string, err error) error {
 
 // readCrash is the last crash of a home, or nil. It is only shown: one that can't be read is lost.
 func readCrash(home solstice.Home) *solstice.Crash {
-	content, err := os.ReadFile(home.CrashFile())
+	content, err := solstice.ReadFile(home.CrashFile(), solstice.MaxFile)
 	var c solstice.Crash
 	if err != nil || json.Unmarshal(content, &c) != nil {
 		return nil

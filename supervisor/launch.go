@@ -96,7 +96,7 @@ func (s *Supervisor) recordArgs() error {
 	if err != nil {
 		return err
 	}
-	if have, err := os.ReadFile(s.Home.ArgsFile()); err == nil && bytes.Equal(have, content) {
+	if have, err := solstice.ReadFile(s.Home.ArgsFile(), solstice.MaxFile); err == nil && bytes.Equal(have, content) {
 		return nil
 	}
 	return durable.WriteFile(s.Home.ArgsFile(), content, 0o600)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"time"
 
 	"solstice"
@@ -152,7 +151,7 @@ type HeightRecord struct {
 // ReadHeight reads the record; without one the error is fs.ErrNotExist.
 func ReadHeight(home solstice.Home) (HeightRecord, error) {
 	var r HeightRecord
-	content, err := os.ReadFile(home.HeightFile())
+	content, err := solstice.ReadFile(home.HeightFile(), solstice.MaxFile)
 	if err != nil {
 		return r, err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"solstice"
 	"solstice/internal/durable"
 	"solstice/node"
 	"solstice/watch"
@@ -89,7 +90,7 @@ func (p *Probes) KeepHelp() error {
 
 // readHelps reads a HelpFile. It may be lost: then binaries are asked again.
 func readHelps(path string) (helps map[string]askedHelp) {
-	content, err := os.ReadFile(path)
+	content, err := solstice.ReadFile(path, solstice.MaxFile)
 	if err != nil || json.Unmarshal(content, &helps) != nil {
 		return nil
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +43,9 @@ type Entry struct {
 	Height  int64         `json:"height,omitempty"`  // confirm, block: what was committed
 }
 
+// maxJournal is far above what a journal grows to, in bytes: an upgrade takes some ten lines.
+const maxJournal = 16 << 20
+
 // Journal is the list of all upgrade steps that were done on a home, in a file that only grows, by some ten
 // lines an upgrade. Lose it, and the link and the applied files beside the binaries still tell what is applied;
 // lost is where a cut upgrade stood, and the history.
@@ -73,7 +75,7 @@ func (j Journal) add(e Entry, add func(path string, line []byte) error) error {
 
 // Read returns all entries. A line that a power cut tore is passed over.
 func (j Journal) Read() (Entries, error) {
-	content, err := os.ReadFile(j.path)
+	content, err := solstice.ReadFile(j.path, maxJournal)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

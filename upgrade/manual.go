@@ -26,7 +26,7 @@ type ManualPlan struct {
 
 // ReadManual returns the operator's plans, by height.
 func ReadManual(home solstice.Home) ([]ManualPlan, error) {
-	content, err := os.ReadFile(home.ManualFile())
+	content, err := solstice.ReadFile(home.ManualFile(), solstice.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -76,12 +76,12 @@ func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, e
 // replaceManual writes the list. If it has its name already and can't be synced, the old list is put back: on an error, whoever adds
 // a plan takes its binary back, and the plan has to go with it.
 func replaceManual(home solstice.Home, content []byte) error {
-	old, oldErr := os.ReadFile(home.ManualFile())
+	old, oldErr := solstice.ReadFile(home.ManualFile(), solstice.MaxFile)
 	err := durable.WriteFile(home.ManualFile(), content, 0o600)
 	if err == nil {
 		return nil
 	}
-	if now, readErr := os.ReadFile(home.ManualFile()); readErr != nil || !bytes.Equal(now, content) {
+	if now, readErr := solstice.ReadFile(home.ManualFile(), solstice.MaxFile); readErr != nil || !bytes.Equal(now, content) {
 		return err
 	}
 	if oldErr != nil {
@@ -149,7 +149,7 @@ func MarkManual(home solstice.Home, below []solstice.Plan) error {
 
 // ReadBatch returns the list that Cosmovisor keeps in the node's data directory. Without one it is empty.
 func ReadBatch(home solstice.Home) ([]solstice.Plan, error) {
-	content, err := os.ReadFile(home.BatchFile())
+	content, err := solstice.ReadFile(home.BatchFile(), solstice.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

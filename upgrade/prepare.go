@@ -217,7 +217,7 @@ func ForgetPrepared(home solstice.Home, dir string) error {
 
 // ReadPrepared returns what is known of the binary in a directory, if Prepare put it there: the last record of it.
 func ReadPrepared(home solstice.Home, dir string) (Prepared, bool, error) {
-	content, err := os.ReadFile(home.PreparedFile())
+	content, err := solstice.ReadFile(home.PreparedFile(), solstice.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Prepared{}, false, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
 	"solstice"
@@ -102,7 +101,7 @@ func (s Seen) SawOver(p solstice.Plan) (Seen, bool) {
 
 // ReadSeen reads what was seen in earlier runs. Without a file nothing was.
 func ReadSeen(home solstice.Home) (Seen, error) {
-	content, err := os.ReadFile(home.SeenFile())
+	content, err := solstice.ReadFile(home.SeenFile(), solstice.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -102,7 +102,7 @@ func (a *adoption) lookAtUnit() {
 		a.row("drop-in", file, "stays as it is")
 	}
 	there := "not there"
-	switch content, err := os.ReadFile(a.dropIn); {
+	switch content, err := solstice.ReadFile(a.dropIn, solstice.MaxFile); {
 	case err == nil && string(content) == a.content:
 		there = "there"
 	case err == nil:

@@ -81,3 +81,45 @@ func (h *testHome) endsWithin(cmd *exec.Cmd, limit time.Duration) *os.ProcessSta
 		return nil
 	}
 }
+
+// TestNoFileIsWaitedFor: a pipe in the place of any file that a start reads is not waited for, as of whoever would write into
+// it. The start refuses with its name, or goes on without it; SIGTERM ends it.
+func TestNoFileIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{
+		"cosmovisor/solstice.toml", "cosmovisor/genesis/upgrade-info.json", "data/upgrade-info.json", "data/priv_validator_state.json",
+		"config/config.toml", "config/app.toml", "config/client.toml", "config/packed-conf.json", "config/genesis.json", "config/node_key.json", "config/priv_validator_key.json",
+		"cosmovisor/.solstice/journal.jsonl", "cosmovisor/.solstice/plans.json", "cosmovisor/.solstice/height.json", "cosmovisor/.solstice/seen-plans.json",
+		"cosmovisor/.solstice/crash.json", "cosmovisor/.solstice/args.json", "cosmovisor/.solstice/rollback.json", "cosmovisor/.solstice/help.json", "cosmovisor/.solstice/sign-state/marks.jsonl",
+		"cosmovisor/.solstice/prepared.jsonl", "cosmovisor/.solstice/rehearsals.jsonl", "data/upgrade-info.json.batch",
+		"data/application.db/CURRENT", "data/cs.wal/wal",
+	} {
+		t.Run(strings.ReplaceAll(path, "/", "-"), func(t *testing.T) {
+			t.Parallel()
+			h := newHome(t, `{}`)
+			path := h.dir + "/" + path
+			h.check(os.MkdirAll(path[:strings.LastIndex(path, "/")], 0o755))
+			h.check(unix.Mkfifo(path, 0o644))
+			var said strings.Builder
+			cmd := h.command("run", "start")
+			cmd.Stderr = &said
+			h.check(cmd.Start())
+			started := time.Now()
+			for !strings.Contains(h.log(), "start") && unix.Kill(cmd.Process.Pid, 0) == nil && time.Since(started) < 10*time.Second && !zombie(cmd.Process.Pid) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			running := strings.Contains(h.log(), "start")
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			ended := h.endsWithin(cmd, 10*time.Second)
+			if code := ended.ExitCode(); running && code != 0 || !running && (code <= 0 || !strings.Contains(said.String(), path)) {
+				t.Errorf("the node runs: %t; exit status %d:\n%s", running, code, said.String())
+			}
+		})
+	}
+}
+
+// zombie says whether a process has ended and nobody has been told yet.
+func zombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}

@@ -203,7 +203,7 @@ func (c *Config) readFile(path string) (map[string]any, error) {
 		}
 		path = filepath.Join(home, "cosmovisor", "solstice.toml")
 	}
-	content, err := os.ReadFile(path)
+	content, err := solstice.ReadFile(path, solstice.MaxFile)
 	if optional && errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -129,7 +129,7 @@ func sameFile(a, b string) bool {
 
 // isOwnDropIn says whether adopt wrote a file for a home. It refuses one that cannot be removed as it is.
 func isOwnDropIn(home solstice.Home, file string, given []string) (bool, error) {
-	content, err := os.ReadFile(file)
+	content, err := solstice.ReadFile(file, solstice.MaxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return false, nil

@@ -234,7 +234,7 @@ func (c *Config) reader(home solstice.Home, args []string) func() (supervisor.Re
 
 // lastStart is what the node was started with last on this home. It may be lost.
 func lastStart(h solstice.Home) (last solstice.Started, found bool) {
-	content, err := os.ReadFile(h.ArgsFile())
+	content, err := solstice.ReadFile(h.ArgsFile(), solstice.MaxFile)
 	if err != nil || json.Unmarshal(content, &last) != nil || last.Dir != h.Dir {
 		return solstice.Started{}, false
 	}

@@ -384,7 +384,7 @@ SystemCallErrorNumber=EPERM
 // install writes the unit and says what comes next. A unit of the same name that is for another home is left alone.
 func (s *service) install(cmd *cobra.Command, text, dir string, dryRun bool) error {
 	path := filepath.Join(dir, s.name())
-	have, err := os.ReadFile(path)
+	have, err := solstice.ReadFile(path, solstice.MaxFile)
 	if err == nil && string(have) != text {
 		err = s.checkHome(path)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -115,7 +114,7 @@ func showUpgradeInfoCommand(configPath *string) *cobra.Command {
 			}
 			home := c.home(nil)
 			w := cmd.OutOrStdout()
-			switch content, err := readRegular(home.PlanFile()); {
+			switch content, err := solstice.ReadFile(home.PlanFile(), solstice.MaxPlanSize); {
 			case errors.Is(err, fs.ErrNotExist):
 				fmt.Fprintln(w, "No upgrade info found at", home.PlanFile())
 			case err != nil:
@@ -130,16 +129,4 @@ func showUpgradeInfoCommand(configPath *string) *cobra.Command {
 			return err
 		},
 	}
-}
-
-// readRegular reads a file that may be of any size and kind on the disk of somebody else.
-func readRegular(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > solstice.MaxPlanSize {
-		return nil, &solstice.RefusedError{Reason: path + " is not a plan file: not regular, or too large"}
-	}
-	return os.ReadFile(path)
 }
