@@ -14,7 +14,8 @@ type Status struct {
 	Home        string       `json:"home"`
 	NodeHome    string       `json:"node_home"`
 	Name        string       `json:"name"`
-	Supervisor  *Supervisor  `json:"supervisor,omitempty"` // absent when none runs
+	Supervisor  *Supervisor  `json:"supervisor,omitempty"` // absent when none runs, or answers
+	Silent      string       `json:"silent,omitempty"`     // that one runs and does not answer: the rest is from the files
 	Node        *Process     `json:"node,omitempty"`       // absent when none runs
 	Binary      Binary       `json:"binary"`
 	Height      *Height      `json:"height,omitempty"` // absent when it was never known

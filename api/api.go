@@ -4,6 +4,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +28,9 @@ import (
 
 // ErrNotRunning means that nobody answers at the socket.
 var ErrNotRunning = errors.New("no supervisor is running")
+
+// answerTime is how long a supervisor may take to say how it is. It says so while its loop is held up, too.
+const answerTime = 3 * time.Second
 
 // maxSocketPath is the longest path that the system binds a socket to, in bytes (unix(7)).
 const maxSocketPath = 100
@@ -209,15 +214,78 @@ type refusal struct {
 	Hint   string `json:"hint"`
 }
 
-// Status asks the supervisor at the socket. The error is ErrNotRunning if there is none.
+// Status asks the supervisor at the socket. The error is ErrNotRunning if there is none, and a *SilentError if it does not
+// answer within answerTime.
 func Status(ctx context.Context, socket string) (s solstice.Status, err error) {
-	err = call(ctx, socket, http.MethodGet, "/v1/status", &s)
+	within, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err = call(within, socket, http.MethodGet, "/v1/status", &s)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = &SilentError{PID: listenerOf(socket)}
+	}
 	return s, err
 }
 
+// SilentError means that a supervisor runs and does not answer.
+type SilentError struct {
+	PID int // 0: not known
+}
+
+func (e *SilentError) Error() string {
+	if e.PID == 0 {
+		return "a supervisor runs and does not answer"
+	}
+	return fmt.Sprintf("the supervisor, pid %d, does not answer: %s", e.PID, doing(e.PID))
+}
+
+// Hints is what to do about it.
+func (e *SilentError) Hints() []string {
+	if e.PID != 0 && doing(e.PID) == stoppedBySignal {
+		return []string{fmt.Sprintf("let it go on: kill -CONT %d", e.PID)}
+	}
+	return []string{"its log says what it did last; the node runs on beside it"}
+}
+
+const stoppedBySignal = "it was stopped by a signal"
+
+// doing is what a process does that does not answer, as far as the kernel tells (proc_pid_stat(5)).
+func doing(pid int) string {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	switch {
+	case strings.HasPrefix(state, "T"), strings.HasPrefix(state, "t"):
+		return stoppedBySignal
+	case strings.HasPrefix(state, "D"):
+		return "it waits for a disk"
+	}
+	return "it hangs, or has too much to do"
+}
+
+// listenerOf is the process that listens at a socket, or 0.
+func listenerOf(socket string) (pid int) {
+	path, done, err := short(socket)
+	if err != nil {
+		return 0
+	}
+	defer done()
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { pid, _ = listenerPID(int(fd)) })
+	}
+	return pid
+}
+
 // Snapshot has the supervisor stop its node, take a snapshot whose ID begins with name, and start the node again. The error is
-// ErrNotRunning if there is no supervisor, and a *solstice.RefusedError if it declined.
+// ErrNotRunning if there is no supervisor, a *SilentError if it does not answer, and a *solstice.RefusedError if it declined.
 func Snapshot(ctx context.Context, socket, name string) (taken solstice.Paused, err error) {
+	if _, err := Status(ctx, socket); err != nil { // this takes as long as it takes
+		return taken, err
+	}
 	err = call(ctx, socket, http.MethodPost, "/v1/snapshots/"+url.PathEscape(name), &taken)
 	return taken, err
 }
@@ -225,6 +293,9 @@ func Snapshot(ctx context.Context, socket, name string) (taken solstice.Paused, 
 // Reload has the supervisor give way to the program that lies where its own was when it was started. It answers once that has been
 // tried, and just before it takes over. The errors are those of Snapshot.
 func Reload(ctx context.Context, socket string) (begun solstice.Reloading, err error) {
+	if _, err := Status(ctx, socket); err != nil {
+		return begun, err
+	}
 	err = call(ctx, socket, http.MethodPost, "/v1/reload", &begun)
 	return begun, err
 }

@@ -2,7 +2,11 @@
 
 package api
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 func peerOf(fd int) (uid int, err error) {
 	peer, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
@@ -11,3 +15,5 @@ func peerOf(fd int) (uid int, err error) {
 	}
 	return int(peer.Uid), nil
 }
+
+func listenerPID(int) (pid int, err error) { return 0, errors.ErrUnsupported }

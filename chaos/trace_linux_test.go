@@ -322,7 +322,7 @@ func (tr *trace) describe(n notification) (call, bool) {
 			return c, false
 		}
 	}
-	if !strings.HasPrefix(path, root) {
+	if !strings.HasPrefix(path, root) || path == tr.home.log { // by the log it is judged
 		return c, false
 	}
 	c.what = strings.TrimPrefix(path, root)

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -284,13 +283,18 @@ func committedHeight(ctx context.Context, home solstice.Home) (height int64, kno
 	return status.Height.Committed, true, status.Height.Source != "record"
 }
 
-// homeStatus asks the running supervisor, or looks itself where none runs.
+// homeStatus asks the running supervisor, or looks itself where none runs. With one that does not answer it is what the files
+// say, and a *api.SilentError.
 func homeStatus(ctx context.Context, home solstice.Home) (solstice.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	status, err := api.Status(ctx, home.Socket())
-	if errors.Is(err, api.ErrNotRunning) {
+	var silent *api.SilentError
+	switch {
+	case errors.Is(err, api.ErrNotRunning):
 		return supervisor.Describe(home, ownVersion(), lookAtStopped(home), "record")
+	case errors.As(err, &silent):
+		status, describeErr := supervisor.Describe(home, ownVersion(), upgrade.Live{}, "record")
+		status.Silent = silent.Error()
+		return status, errors.Join(silent, describeErr)
 	}
 	return status, err
 }

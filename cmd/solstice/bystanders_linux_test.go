@@ -123,3 +123,35 @@ func zombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
+
+// TestSilentSupervisor: one that was stopped is named with its process and what it waits for, soon, beside all that the files
+// say; nothing hangs.
+func TestSilentSupervisor(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, `{"block_time":20000000}`)
+	run := h.start("run", "start")
+	h.await("start at", 1)
+	for deadline := time.Now().Add(10 * time.Second); h.command("status", "--check").Run() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not answer")
+		}
+	}
+	h.check(run.Process.Signal(syscall.SIGSTOP))
+	want := fmt.Sprintf("the supervisor, pid %d, does not answer: it was stopped by a signal\nsolstice: hint: let it go on: kill -CONT %d\n", run.Process.Pid, run.Process.Pid)
+	for _, tt := range []struct{ command, out string }{
+		{"status", "binary    genesis"}, {"status -o json", `"silent": "the supervisor, pid `}, {"plan", "No upgrade is ahead"}, {"doctor", "ok "},
+		{"reload", ""}, {"snapshot create --live", ""}, {"status --check", ""},
+	} {
+		t.Run(strings.ReplaceAll(tt.command, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			var out, said strings.Builder
+			cmd := h.command(strings.Fields(tt.command)...)
+			cmd.Stdout, cmd.Stderr = &out, &said
+			h.check(cmd.Start())
+			ended := h.endsWithin(cmd, 10*time.Second)
+			if ended.ExitCode() != 1 || !strings.HasSuffix(said.String(), want) || !strings.Contains(out.String(), tt.out) {
+				t.Errorf("exit status %d\n%s\n%s", ended.ExitCode(), out.String(), said.String())
+			}
+		})
+	}
+}

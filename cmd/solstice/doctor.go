@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice"
+	"solstice/api"
 	"solstice/readiness"
 	"solstice/upgrade"
 )
@@ -36,13 +37,14 @@ machine alone. It changes nothing. The exit code is 3 if something is not ready,
 				return err
 			}
 			plan, checks, err := c.examine(cmd.Context(), name)
-			if err != nil {
+			var silent *api.SilentError
+			if err != nil && !errors.As(err, &silent) {
 				return err
 			}
 			if json {
-				err = printJSON(cmd.OutOrStdout(), examined{plan.Name, plan.Height, readiness.Worst(checks), checks})
+				err = errors.Join(printJSON(cmd.OutOrStdout(), examined{plan.Name, plan.Height, readiness.Worst(checks), checks}), err)
 			} else {
-				err = printChecks(cmd.OutOrStdout(), plan, checks)
+				err = errors.Join(printChecks(cmd.OutOrStdout(), plan, checks), err)
 			}
 			if err == nil && readiness.Worst(checks) == solstice.NotReady {
 				return exitError(solstice.ExitRefused)
@@ -63,11 +65,13 @@ type examined struct {
 	Checks  []solstice.Check `json:"checks"`
 }
 
-// examine makes the checks for a plan, the next one if none is named.
+// examine makes the checks for a plan, the next one if none is named. They are made also where the supervisor does not answer,
+// which is the error then.
 func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []solstice.Check, error) {
 	status, outlook, err := c.lookAhead(ctx)
+	var silent *api.SilentError
 	var refused *solstice.RefusedError
-	if err != nil && (!errors.As(err, &refused) || status.Home == "") {
+	if status.Home == "" || err != nil && !errors.As(err, &silent) && !errors.As(err, &refused) {
 		return solstice.Plan{}, nil, err
 	}
 	plan := solstice.Plan{Name: name}
@@ -97,7 +101,11 @@ func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []sol
 	if status.Node != nil {
 		subject.PID = status.Node.PID
 	}
-	return plan, readiness.Look(ctx, subject), nil
+	checks := readiness.Look(ctx, subject)
+	if silent != nil {
+		return plan, checks, silent
+	}
+	return plan, checks, nil // what is not known of the chain, a check says
 }
 
 func printChecks(out io.Writer, plan solstice.Plan, checks []solstice.Check) error {

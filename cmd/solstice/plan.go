@@ -91,7 +91,7 @@ func (c *Config) lookAhead(ctx context.Context) (solstice.Status, supervisor.Out
 // lookAheadOf is lookAhead for a node with these arguments.
 func (c *Config) lookAheadOf(ctx context.Context, home solstice.Home, args []string) (solstice.Status, supervisor.Outlook, error) {
 	status, err := homeStatus(ctx, home)
-	if err != nil {
+	if status.Home == "" {
 		return status, supervisor.Outlook{}, err
 	}
 	outlook := supervisor.LookAhead(ctx, node.Find(home, args, os.Getenv, c.GRPC))
@@ -104,7 +104,7 @@ func (c *Config) lookAheadOf(ctx context.Context, home solstice.Home, args []str
 	case answers, status.Supervisor == nil:
 		outlook.AddTo(&status, home)
 	}
-	if !answers && status.Supervisor == nil {
+	if !answers && status.Supervisor == nil && err == nil {
 		err = &solstice.RefusedError{
 			Reason: "neither a supervisor nor the node answers, so only what is on disk is known: " + outlook.Fault.Error(),
 			Hint:   "start it: solstice run start",

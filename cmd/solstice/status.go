@@ -45,13 +45,14 @@ With --check it answers a container's or an orchestrator's question with a sente
 				return checkStatus(cmd, c.home(nil), check)
 			}
 			status, err := homeStatus(cmd.Context(), c.home(nil))
-			if err != nil {
-				return err
+			switch {
+			case status.Home == "":
+			case json:
+				err = errors.Join(printJSON(cmd.OutOrStdout(), status), err)
+			default:
+				err = errors.Join(printStatus(cmd.OutOrStdout(), status), err)
 			}
-			if json {
-				return printJSON(cmd.OutOrStdout(), status)
-			}
-			return printStatus(cmd.OutOrStdout(), status)
+			return err
 		},
 	}
 	asJSON = outputFlag(cmd)
@@ -120,6 +121,8 @@ func printStatus(out io.Writer, s solstice.Status) error {
 		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, values...))
 	}
 	switch {
+	case s.Silent != "":
+		row("solstice", "%s", s.Silent)
 	case s.Supervisor == nil:
 		row("solstice", "not running")
 	default:
