@@ -18,15 +18,30 @@ func (s *Supervisor) prepareState() {
 		s.Log.Warn("the state folder can't be made: no height is kept and nothing answers to status; SOLSTICE_STATE_DIR puts it elsewhere", "err", err)
 		return
 	}
-	if err := errors.Join(upgrade.Sweep(s.Home), s.sweepSnapshots()); err != nil {
-		s.Log.Warn("debris of an earlier run can't be removed", "err", err)
-	}
+	s.warn("debris of an earlier run can't be removed", s.sweepSnapshots())
+	s.tidy()
+}
+
+// tidy removes what an earlier run has left, and takes over Cosmovisor's list. Where another process changes the operator's list,
+// that is put off.
+func (s *Supervisor) tidy() {
+	sweepErr := upgrade.Sweep(s.Home)
 	imported, err := upgrade.ImportBatch(s.Home)
 	for _, p := range imported {
 		s.Log.Info("plan taken over from Cosmovisor's batch list", "plan", p.Name, "height", p.Height)
 	}
-	if err != nil {
-		s.Log.Warn("Cosmovisor's batch list can't be taken over", "err", err)
+	if s.untidy = errors.Is(sweepErr, durable.ErrLocked) || errors.Is(err, durable.ErrLocked); s.untidy {
+		s.tellLocked()
+		return
+	}
+	s.warn("debris of an earlier run can't be removed", sweepErr)
+	s.warn("Cosmovisor's batch list can't be taken over", err)
+}
+
+// tellLocked says, once, that a change of the operator's list is put off because of another process.
+func (s *Supervisor) tellLocked() {
+	if s.said.anew(saidLocked, s.Home.StateDir) {
+		s.Log.Info(saidLocked, "pid", list(holders(s.Home.StateDir)), "path", s.Home.StateDir)
 	}
 }
 

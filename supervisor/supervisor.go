@@ -21,6 +21,7 @@ import (
 	"solstice/artifact"
 	"solstice/crash"
 	"solstice/internal/child"
+	"solstice/internal/durable"
 	"solstice/internal/outlet"
 	"solstice/node"
 	"solstice/rollback"
@@ -99,6 +100,7 @@ type Supervisor struct {
 	crash                *solstice.Crash    // how the node ended that ran last; nil: not by itself, or not with an error
 	failures             int                // of the node, in a row
 	restartAt            time.Time          // when it is started again; zero: not decided
+	untidy               bool               // what an earlier run has left is still there
 	unread               bool               // the databases are to be read before anything is launched
 	examining            *examination       // nil unless the node was stopped for one
 	dir                  string             // of the binary that the node runs, or ran last
@@ -464,6 +466,9 @@ func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 // tend keeps the operator's list: what is done or has passed goes, what is seen ahead is marked.
 func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 	s.tellCancelled(d, facts)
+	if s.untidy {
+		s.tidy()
+	}
 	var err error
 	if len(d.Drop) > 0 {
 		err = upgrade.DropManual(s.Home, d.Drop)
@@ -474,9 +479,17 @@ func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 		}
 	}
 	if len(d.Mark) > 0 {
-		err = errors.Join(err, upgrade.MarkManual(s.Home, d.Mark))
+		markErr := upgrade.MarkManual(s.Home, d.Mark)
+		if markErr != nil { // it must not be forgotten: at the height it is too late to see that
+			s.keepSeen(s.live.SawAhead(d.Mark))
+		}
+		err = errors.Join(err, markErr)
 	}
-	s.warn("the operator's list can't be kept", err)
+	if errors.Is(err, durable.ErrLocked) {
+		s.tellLocked()
+	} else {
+		s.warn("the operator's list can't be kept", err)
+	}
 	for _, p := range d.Itself {
 		err := upgrade.OpenJournal(s.Home).Itself(time.Now(), upgrade.Switched{Plan: p, Dir: facts.InUse()})
 		s.warn("the journal can't be written", err)

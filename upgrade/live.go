@@ -219,6 +219,15 @@ func (l *Live) Decided(d Decision, g Gathered) (news bool) {
 	return news
 }
 
+// SawAhead takes in that the chain was seen below the heights of plans, where the operator's list can't be marked.
+func (l *Live) SawAhead(plans []solstice.Plan) (news bool) {
+	for _, p := range plans {
+		seen, changed := l.Seen.SawAhead(p)
+		l.Seen, news = seen, news || changed
+	}
+	return news
+}
+
 // Examined takes in what was decided once the databases of a node were read that was
 // stopped for that (plan), or that ended for its plan: the old binary is started again if
 // they do not have the plan's height, once per halt.

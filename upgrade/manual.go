@@ -47,15 +47,25 @@ func ReadManual(home solstice.Home) ([]ManualPlan, error) {
 	return plans, nil
 }
 
-// ChangeManual lets change turn the operator's plans into others. No two processes change them at once.
+// ChangeManual lets change turn the operator's plans into others. No two processes change them at once: it waits for another.
 func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, error)) error {
+	return changeManual(home, durable.Locked, change)
+}
+
+// tryManual is ChangeManual that does not wait. The error is durable.ErrLocked while another process changes the list: one
+// that was stopped does so for long.
+func tryManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, error)) error {
+	return changeManual(home, durable.TryLocked, change)
+}
+
+func changeManual(home solstice.Home, locked func(string, func() error) error, change func([]ManualPlan) ([]ManualPlan, error)) error {
 	if err := durable.MkdirAll(home.StateDir, 0o700); err != nil {
 		return &solstice.RefusedError{
 			Reason: "the state folder can't be made: " + err.Error(),
 			Hint:   "run this as the user that the node runs as, or put the state elsewhere with SOLSTICE_STATE_DIR",
 		}
 	}
-	return durable.Locked(home.StateDir, func() error {
+	return locked(home.StateDir, func() error {
 		old, err := ReadManual(home)
 		if err != nil {
 			return err
@@ -90,9 +100,9 @@ func replaceManual(home solstice.Home, content []byte) error {
 	return errors.Join(err, durable.WriteFile(home.ManualFile(), old, 0o600))
 }
 
-// DropManual takes plans off the operator's list.
+// DropManual takes plans off the operator's list. It does not wait: see durable.ErrLocked.
 func DropManual(home solstice.Home, drop []solstice.Plan) error {
-	return ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+	return tryManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		return slices.DeleteFunc(plans, func(p ManualPlan) bool { return slices.ContainsFunc(drop, p.Is) }), nil
 	})
 }
@@ -137,9 +147,9 @@ func DoneError(p solstice.Plan) error {
 	}
 }
 
-// MarkManual notes that the chain was seen below the heights of these plans.
+// MarkManual notes that the chain was seen below the heights of these plans. It does not wait: see durable.ErrLocked.
 func MarkManual(home solstice.Home, below []solstice.Plan) error {
-	return ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+	return tryManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for i, p := range plans {
 			plans[i].Below = p.Below || slices.ContainsFunc(below, p.Is)
 		}
@@ -167,7 +177,8 @@ func ReadBatch(home solstice.Home) ([]solstice.Plan, error) {
 	return batch, nil
 }
 
-// ImportBatch takes over that list, and removes it. One that can't be read stays where it is.
+// ImportBatch takes over that list, and removes it. One that can't be read stays where it is. It does not wait: see
+// durable.ErrLocked.
 func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 	batch, err := ReadBatch(home)
 	if err != nil {
@@ -176,7 +187,7 @@ func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 	if _, err := os.Lstat(home.BatchFile()); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	err = ChangeManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
+	err = tryManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for _, p := range batch {
 			if !slices.ContainsFunc(plans, func(m ManualPlan) bool { return m.Is(p) }) {
 				plans = append(plans, ManualPlan{Plan: p, Batch: true})

@@ -78,9 +78,9 @@ func firstMissing(home solstice.Home, path string) (missing string) {
 }
 
 // Sweep removes what commands and supervisors that were cut off left in a home. The caller holds the
-// supervisor's lock.
+// supervisor's lock. It does not wait: see durable.ErrLocked.
 func Sweep(home solstice.Home) error {
-	return durable.Locked(home.StateDir, func() error {
+	return durable.TryLocked(home.StateDir, func() error {
 		dirs := []string{home.StateDir, filepath.Dir(home.SignStateFile()), home.Root(), home.Data(), home.Upgrades(), filepath.Dir(home.Binary(solstice.Genesis))}
 		for _, name := range home.Dirs() {
 			dir := filepath.Join("upgrades", name)

@@ -99,7 +99,7 @@ func (u *Upgrade) Begin() error {
 		return u.journal.Append(u.begun)
 	}
 	// CancelManual holds the same lock. Who places a binary has it for longer than the chain waits: then it is done without.
-	err = durable.LockedWithin(beginPatience, u.Home.StateDir, u.beginManual)
+	err = withinPatience(u.Home.StateDir, u.beginManual)
 	if errors.Is(err, durable.ErrLocked) {
 		err = u.beginManual()
 	}
@@ -121,7 +121,13 @@ func (u *Upgrade) CanBegin() error {
 }
 
 // beginPatience is how long an upgrade waits for those who change the list of plans.
-const beginPatience = time.Second
+const beginPatience = 200 * time.Millisecond
+
+func withinPatience(dir string, fn func() error) error {
+	return durable.LockedWithin(beginPatience, dir, fn)
+}
+
+func unlocked(_ string, fn func() error) error { return fn() }
 
 // ErrCancelled means that the operator has taken the plan off the list before its upgrade was begun.
 var ErrCancelled = errors.New("the plan was cancelled")
@@ -204,14 +210,18 @@ func (u *Upgrade) placePlan(context.Context) error {
 		return fmt.Errorf("%s does not hold plan %s any more", u.Home.PlanFile(), u.Plan)
 	}
 	if err == nil && standing.Height > max(u.Plan.Height, u.Height) {
-		err := ChangeManual(u.Home, func(plans []ManualPlan) ([]ManualPlan, error) {
+		add := func(plans []ManualPlan) ([]ManualPlan, error) {
 			for _, p := range plans {
 				if p.Is(standing) {
 					return plans, nil
 				}
 			}
 			return append(plans, ManualPlan{Plan: standing}), nil // whether it was seen ahead is in Seen
-		})
+		}
+		err := changeManual(u.Home, withinPatience, add)
+		if errors.Is(err, durable.ErrLocked) {
+			err = changeManual(u.Home, unlocked, add)
+		}
 		if err != nil {
 			return err
 		}

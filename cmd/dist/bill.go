@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -117,6 +118,9 @@ func (r *release) writeBill(binary string) error {
 	return os.WriteFile(binary+".cdx.json", append(content, '\n'), 0o644)
 }
 
+// licence matches the names that a licence and its notices have, in any spelling.
+var licence = regexp.MustCompile(`(?i)^(licen[sc]e|copying|notice)`)
+
 // notices are the licences of all that is linked into a binary, which ask to be handed on with it.
 func notices(binary string) (string, error) {
 	info, err := buildinfo.ReadFile(binary)
@@ -130,23 +134,24 @@ func notices(binary string) (string, error) {
 	var text strings.Builder
 	text.WriteString("Solstice is one program made of its own source, Go's standard library and the modules below.\n")
 	add := func(what, dir string) error {
-		var files []string
-		for _, name := range []string{"LICEN[SC]E*", "COPYING*", "NOTICE*"} {
-			found, err := filepath.Glob(filepath.Join(dir, name))
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, e := range entries {
+			if e.IsDir() || !licence.MatchString(e.Name()) {
+				continue
+			}
+			content, err := os.ReadFile(filepath.Join(dir, e.Name()))
 			if err != nil {
 				return err
 			}
-			files = append(files, found...)
+			found = true
+			fmt.Fprintf(&text, "\n%s\n%s, %s\n%s\n\n%s\n", strings.Repeat("=", 78), what, e.Name(), strings.Repeat("=", 78), strings.TrimSpace(string(content)))
 		}
-		if len(files) == 0 {
+		if !found {
 			return fmt.Errorf("%s has no licence in %s", what, dir)
-		}
-		for _, path := range files {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&text, "\n%s\n%s, %s\n%s\n\n%s\n", strings.Repeat("=", 78), what, filepath.Base(path), strings.Repeat("=", 78), strings.TrimSpace(string(content)))
 		}
 		return nil
 	}

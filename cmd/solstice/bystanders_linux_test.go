@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"solstice/internal/durable"
 )
 
 // TestNobodyTakesTheLog: an upgrade, and the end, go on where the reader of stderr has gone away or has stopped to read. A
@@ -152,6 +154,52 @@ func TestSilentSupervisor(t *testing.T) {
 			if ended.ExitCode() != 1 || !strings.HasSuffix(said.String(), want) || !strings.Contains(out.String(), tt.out) {
 				t.Errorf("exit status %d\n%s\n%s", ended.ExitCode(), out.String(), said.String())
 			}
+		})
+	}
+}
+
+// TestStoppedCommandHoldsTheLock: a command that was stopped while it changes the operator's list holds up neither a start, nor an
+// upgrade of the operator's or of the chain's, nor the end.
+func TestStoppedCommandHoldsTheLock(t *testing.T) {
+	t.Parallel()
+	for _, manual := range []bool{false, true} {
+		t.Run(fmt.Sprintf("manual-%t", manual), func(t *testing.T) {
+			t.Parallel()
+			script := `{"block_time":20000000,"plans":[{"name":"v2","height":100}]}`
+			if manual {
+				script = `{"block_time":20000000}`
+			}
+			h := newHome(t, script, "upgrades/v2")
+			state := h.dir + "/cosmovisor/.solstice"
+			h.check(os.MkdirAll(state, 0o700))
+			if manual {
+				h.write("cosmovisor/.solstice/plans.json", `[{"name":"v2","height":100}]`)
+			}
+			h.write("data/upgrade-info.json.batch", `[{"name":"v9","height":900000}]`)
+			lock, err := durable.Lock(state)
+			h.check(err)
+			defer lock.Close()
+			started := time.Now()
+			cmd := h.start("run", "start", "--rpc.laddr", freeAddress(t))
+			h.await("v2 start", 1)
+			if took := time.Since(started); took > 20*time.Second { // it needs 2 s for the blocks
+				t.Errorf("v2 runs after %v", took)
+			}
+			h.check(lock.Close())
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				plans, _ := os.ReadFile(state + "/plans.json")
+				if strings.Contains(string(plans), "v9") && !strings.Contains(string(plans), "v2") {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("what was put off is not done: %s", plans)
+				}
+			}
+			h.check(cmd.Process.Signal(syscall.SIGTERM))
+			if code := h.endsWithin(cmd, 10*time.Second).ExitCode(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+			h.checkNoCry()
 		})
 	}
 }

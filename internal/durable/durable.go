@@ -285,6 +285,9 @@ const lockPatience = 30 * time.Second
 // an error after lockPatience.
 func Locked(dir string, fn func() error) error { return LockedWithin(lockPatience, dir, fn) }
 
+// TryLocked is Locked that does not wait: the error is ErrLocked, and fn was not run, while another process has the lock.
+func TryLocked(dir string, fn func() error) error { return LockedWithin(0, dir, fn) }
+
 // LockedWithin is Locked with a patience of its own. The error is ErrLocked when it is over, and fn was not run.
 func LockedWithin(patience time.Duration, dir string, fn func() error) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -293,7 +296,7 @@ func LockedWithin(patience time.Duration, dir string, fn func() error) error {
 			defer lock.Close() // which ends it
 			return fn()
 		}
-		if !errors.Is(err, ErrLocked) || time.Now().After(deadline) {
+		if !errors.Is(err, ErrLocked) || !time.Now().Before(deadline) {
 			return fmt.Errorf("lock %s: %w", dir, err)
 		}
 	}
