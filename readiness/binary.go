@@ -16,6 +16,7 @@ import (
 
 	"solstice/artifact"
 	"solstice/internal/durable"
+	"solstice/internal/shell"
 	"solstice/upgrade"
 )
 
@@ -26,7 +27,7 @@ var binaryChecks = []check{
 
 func binaryThere(_ context.Context, s Subject) finding {
 	path := s.Home.Binary(s.dir())
-	add := "solstice add-upgrade " + s.Plan.Name + " PATH"
+	add := "solstice add-upgrade " + shell.Quote(s.Plan.Name) + " PATH"
 	switch err := artifact.Check(path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return notReady("solstice prepare-upgrade, or "+add, "%s is not there", path)
@@ -196,8 +197,14 @@ func namesPlan(_ context.Context, s Subject) finding {
 	case !there:
 		return warning("ask whether it is the right release: without a handler for the plan it stops at the height", "the name %q occurs nowhere in the binary", s.Plan.Name)
 	}
+	if len(s.Plan.Name) < provingName {
+		return unknown("ask whether it is the right release", "the name %q is so short that it occurs in any binary", s.Plan.Name)
+	}
 	return ok("the name %q occurs in the binary", s.Plan.Name)
 }
+
+// provingName is how long a name is that does not occur in a large binary by chance, in bytes: such as v2 and v11 are in each.
+const provingName = 5
 
 // contains searches a stream, in a piece of it at a time.
 func contains(from io.Reader, want []byte) (bool, error) {

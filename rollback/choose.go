@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"solstice"
+	"solstice/internal/shell"
 	"solstice/snapshot"
 	"solstice/upgrade"
 )
@@ -57,7 +58,7 @@ func Choose(s Sight, wish Wish) (Way, error) {
 		return w, refuse(fmt.Sprintf("nothing to take back: plan %s is skipped", s.Plan), "to carry it out after all: solstice rollback --binary PATH")
 	case s.Stage == Due && wish.Binary == "" && !wish.Skip:
 		return w, refuse(fmt.Sprintf("nothing to take back: plan %s is due and was not carried out", s.Plan),
-			"to go on without it, if the network decided so: solstice rollback --skip\nto carry it out: solstice add-upgrade "+s.Plan.Name+" PATH, then start")
+			"to go on without it, if the network decided so: solstice rollback --skip\nto carry it out: solstice add-upgrade "+shell.Quote(s.Plan.Name)+" PATH, then start")
 	case s.Stage == Due:
 		w.Case = fmt.Sprintf("plan %s is due, and nothing was done for it yet", s.Plan)
 	default:
@@ -146,7 +147,7 @@ func (s Sight) onward(w *Way, wish Wish) {
 	default:
 		w.SetAside = s.Dir
 		w.Next = fmt.Sprintf("start it as before: it waits for the corrected binary of plan %s: solstice add-upgrade %s PATH\n"+
-			"if the network decides to skip the plan instead: solstice rollback --skip", s.Plan.Name, s.Plan.Name)
+			"if the network decides to skip the plan instead: solstice rollback --skip", s.Plan.Name, shell.Quote(s.Plan.Name))
 	}
 }
 

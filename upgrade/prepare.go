@@ -17,6 +17,7 @@ import (
 	"solstice"
 	"solstice/artifact"
 	"solstice/internal/durable"
+	"solstice/internal/shell"
 )
 
 // Prepared is a binary that was got for a plan and put in its place, and what is known of where it came from.
@@ -241,7 +242,7 @@ func (p Prepared) Verify(home solstice.Home, probes *Probes) error {
 	return &solstice.RefusedError{
 		Reason: fmt.Sprintf("%s is another binary than the one that was downloaded and verified: it is %s, and what came from %s was %s", path, digest, p.Source, p.Digest),
 		Hint: fmt.Sprintf("if you have put it there yourself, say so: solstice add-upgrade %s PATH --force; if not, find out who did, delete it, and get it again: solstice prepare-upgrade",
-			p.Plan),
+			shell.Quote(p.Plan)),
 	}
 }
 
@@ -279,7 +280,7 @@ func (p Prepared) For(home solstice.Home, plan solstice.Plan) error {
 	return &solstice.RefusedError{
 		Reason: fmt.Sprintf("%s was downloaded from %s for another info than plan %s has", home.Binary(p.Dir), p.Source, plan),
 		Hint: fmt.Sprintf("if it is the right one all the same, say so: solstice add-upgrade %s PATH --force; if not, delete it, and get it again: solstice prepare-upgrade",
-			p.Plan),
+			shell.Quote(p.Plan)),
 	}
 }
 

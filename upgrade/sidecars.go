@@ -5,6 +5,7 @@ import (
 
 	"solstice"
 	"solstice/artifact"
+	"solstice/internal/shell"
 )
 
 // Lack is why a sidecar's binary in a directory can't be used. The zero value is none.
@@ -15,7 +16,7 @@ type Lack struct {
 
 // Hint is what to do about it.
 func (l Lack) Hint(plan string) string {
-	return fmt.Sprintf("place the sidecar's binary: solstice add-upgrade %s --sidecar %s=PATH", plan, l.File)
+	return fmt.Sprintf("place the sidecar's binary: solstice add-upgrade %s --sidecar %s=PATH", shell.Quote(plan), shell.Quote(l.File))
 }
 
 // CheckSidecars says which sidecar's binary in a directory can't be started.

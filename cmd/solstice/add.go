@@ -16,6 +16,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/internal/shell"
 	"solstice/node"
 	"solstice/supervisor"
 	"solstice/upgrade"
@@ -163,7 +164,7 @@ func addUpgrades(cmd *cobra.Command, c *Config, additions []addition, batch bool
 		if a.height > 0 && home.SwitchesItself {
 			return &solstice.RefusedError{
 				Reason: "the node switches by itself, as SOLSTICE_SWITCH=never says: no binary is switched to at a height",
-				Hint:   "put its next release in place with: solstice add-upgrade " + a.name + " PATH, and point the link at it with: solstice switch " + a.name,
+				Hint:   "put its next release in place with: solstice add-upgrade " + shell.Quote(a.name) + " PATH, and point the link at it with: solstice switch " + shell.Quote(a.name),
 			}
 		}
 		plan := solstice.Plan{Name: a.name, Height: max(a.height, 1)}
@@ -252,7 +253,7 @@ func addPlan(plans []upgrade.ManualPlan, a addition, batch, below bool) ([]upgra
 		case strings.EqualFold(p.Name, a.name) && !batch:
 			return nil, &solstice.RefusedError{
 				Reason: fmt.Sprintf("%q is planned already, at height %d", p.Name, p.Height),
-				Hint:   "replace it with --force, or take it off the list: solstice cancel-upgrade " + p.Name,
+				Hint:   "replace it with --force, or take it off the list: solstice cancel-upgrade " + shell.Quote(p.Name),
 			}
 		case p.Height == a.height:
 			return nil, &solstice.RefusedError{Reason: fmt.Sprintf("another plan has height %d already: %q", p.Height, p.Name)}

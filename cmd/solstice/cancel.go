@@ -14,6 +14,7 @@ import (
 
 	"solstice"
 	"solstice/api"
+	"solstice/internal/shell"
 	"solstice/supervisor"
 	"solstice/upgrade"
 )
@@ -118,7 +119,7 @@ func findPlan(plans []upgrade.ManualPlan, name string, height int64) (solstice.P
 	case len(found) > 1:
 		return solstice.Plan{}, &solstice.RefusedError{
 			Reason: fmt.Sprintf("%q is planned at several heights: %s", name, strings.Join(heights, ", ")),
-			Hint:   fmt.Sprintf("say which: solstice cancel-upgrade %s --upgrade-height %s", name, heights[0]),
+			Hint:   fmt.Sprintf("say which: solstice cancel-upgrade %s --upgrade-height %s", shell.Quote(name), heights[0]),
 		}
 	}
 	return found[0], nil
@@ -194,7 +195,7 @@ func (c *Config) notListed(ctx context.Context, home solstice.Home, name string)
 		if is(s.Plan) {
 			hint := "to carry it out after all, with solstice stopped: solstice rollback --binary PATH"
 			if s.Manual {
-				hint = "to carry it out after all, plan it at another height: solstice add-upgrade " + s.Name + " PATH --force --upgrade-height HEIGHT"
+				hint = "to carry it out after all, plan it at another height: solstice add-upgrade " + shell.Quote(s.Name) + " PATH --force --upgrade-height HEIGHT"
 			}
 			return &solstice.RefusedError{Reason: fmt.Sprintf("plan %s is skipped: it is not carried out anyway", s.Plan), Hint: hint}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"solstice"
+	"solstice/internal/shell"
 )
 
 // meant says, for words that are no commands and that people type, what does what they want. What the node's binary knows is reached
@@ -47,7 +48,7 @@ func noCommand(root *cobra.Command, words []string) error {
 	refused := &solstice.RefusedError{Reason: fmt.Sprintf("there is no command %q", words[0])}
 	for _, m := range meant {
 		if slices.Contains(m.words, strings.ToLower(words[0])) {
-			refused.Hint = strings.ReplaceAll(m.hint, "%s", words[0])
+			refused.Hint = strings.ReplaceAll(m.hint, "%s", shell.Quote(words[0]))
 		}
 	}
 	if refused.Hint != "" {

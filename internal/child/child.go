@@ -214,7 +214,7 @@ func (p *Process) Signal(sig os.Signal) error {
 }
 
 // Run runs a command to its end and gives each line that it prints on either stream to line. When it ends, when
-// ctx is done or when limit is over, the command and all its children in its process group are killed. The
+// ctx is done or when limit is over (0: there is none), the command and all its children in its process group are killed. The
 // error is for a command that could not be run to its own end.
 func Run(ctx context.Context, cmd *exec.Cmd, limit time.Duration, line func(string)) (End, error) {
 	return run(ctx, cmd, "", limit, line)
@@ -253,14 +253,18 @@ func run(ctx context.Context, cmd *exec.Cmd, confined string, limit time.Duratio
 			line(lines.Text())
 		}
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+	var over <-chan time.Time // never without a limit
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		over = timer.C
+	}
 	var cause error
 	select {
 	case <-p.Done():
 	case <-ctx.Done():
 		cause = context.Cause(ctx)
-	case <-timer.C:
+	case <-over:
 		cause = fmt.Errorf("not done after %v", limit)
 	}
 	_ = syscall.Kill(-p.PID, syscall.SIGKILL) // ESRCH when nothing of it is left

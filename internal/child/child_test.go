@@ -28,6 +28,9 @@ func TestRun(t *testing.T) {
 	if end, _, err = runScript(t, t.Context(), time.Minute, "kill -SEGV $$"); err != nil || end.ExitCode() != 139 || end.Signal != syscall.SIGSEGV {
 		t.Errorf("Run of one that a signal ends = %v, %v", end, err)
 	}
+	if end, lines, err = runScript(t, t.Context(), 0, "sleep 0.1; echo done"); err != nil || end.ExitCode() != 0 || !slices.Equal(lines, []string{"done"}) {
+		t.Errorf("Run without a limit = %v, %q, %v", end, lines, err)
+	}
 	if _, err := Run(t.Context(), exec.Command("/no/such/program"), time.Minute, nil); err == nil {
 		t.Error("Run of nothing succeeded")
 	}
