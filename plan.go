@@ -2,10 +2,12 @@ package solstice
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -38,7 +40,7 @@ func ParsePlan(content []byte) (Plan, error) {
 	}
 	var f planFile
 	if err := json.Unmarshal(content, &f); err != nil {
-		return Plan{}, err
+		return Plan{}, plainly(err)
 	}
 	p := Plan{Name: f.Name, Height: f.Height, Info: f.Info}
 	switch {
@@ -48,6 +50,22 @@ func ParsePlan(content []byte) (Plan, error) {
 		return Plan{}, errors.New("it holds an IBC client state; the IBC module has its own upgrades")
 	}
 	return p, p.Validate()
+}
+
+// plainly says in words what of a plan is of another kind than it has to be.
+func plainly(err error) error {
+	var other *json.UnmarshalTypeError
+	if !errors.As(err, &other) {
+		return err
+	}
+	is := cmp.Or(map[string]string{"string": "text", "array": "a list", "object": "an object", "bool": "true or false"}[other.Value], other.Value)
+	switch {
+	case other.Field == "":
+		return fmt.Errorf("it is %s, and not an object with a name and a height", is)
+	case other.Type.Kind() == reflect.Int64:
+		return fmt.Errorf("its %s has to be a whole number below 2^63 without quotes, and is %s", other.Field, is)
+	}
+	return fmt.Errorf("its %s has to be text, and is %s", other.Field, is)
 }
 
 // ReadPlan reads a plan file. It never blocks on something that is not a regular file, and never reads

@@ -160,7 +160,10 @@ func sumLine(line string) (file string, sum Checksum, err error) {
 			return rest[:at], sum, err
 		}
 	}
-	text, file, _ := strings.Cut(line, " ")
+	text := line
+	if at := strings.IndexAny(line, " \t"); at >= 0 { // by hand it may be a tab
+		text, file = line[:at], line[at:]
+	}
 	sum, err = hexChecksum("", text)
 	return strings.TrimPrefix(strings.TrimSpace(file), "*"), sum, err
 }

@@ -130,6 +130,7 @@ func TestFindSum(t *testing.T) {
 	for _, tt := range []struct{ name, content, want, wantErr string }{
 		{"text", other + "  other\n" + sum64 + "  gaiad\n", "sha256:" + sum64, ""},
 		{"binary", sum64 + " *gaiad", "sha256:" + sum64, ""},
+		{"tab", other + "\tother\n" + sum64 + "\tgaiad\n", "sha256:" + sum64, ""},
 		{"folder", sum64 + "  ./build/gaiad", "sha256:" + sum64, ""},
 		{"tag", "SHA256 (gaiad) = " + sum64, "sha256:" + sum64, ""},
 		{"strongest", sum32 + "  gaiad\n" + sum128 + "  gaiad\n" + sum64 + "  gaiad\n", "sha512:" + sum128, ""},
