@@ -113,4 +113,5 @@ func (p Plan) File() []byte {
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
 
-func (p Plan) String() string { return fmt.Sprintf("%s at height %d", p.Name, p.Height) }
+// String is the plan in words, in one line whatever its name is.
+func (p Plan) String() string { return fmt.Sprintf("%s at height %d", Line(p.Name), p.Height) }

@@ -8,6 +8,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"solstice"
 )
 
 //go:embed page.css
@@ -62,7 +64,7 @@ func (p *page) raw(markup string) *page {
 }
 
 // text writes what is no markup, whatever stands in it: also between the quotes of an attribute.
-func (p *page) text(text string) *page { return p.raw(html.EscapeString(text)) }
+func (p *page) text(text string) *page { return p.raw(html.EscapeString(solstice.Text(text))) }
 
 func (p *page) table(t Table) {
 	p.raw("<h2>").text(t.Title).raw("</h2>\n<div class=\"wide\"><table><tr>")

@@ -82,7 +82,7 @@ func (s *Supervisor) stopTelling(code int, err error) {
 	if err != nil {
 		status, _, _ = strings.Cut(artifact.Redact(err.Error()), "\n")
 	}
-	s.send("STOPPING=1", "STATUS="+status)
+	s.send("STOPPING=1", "STATUS="+solstice.Line(status))
 }
 
 // tell tells the manager what it does not know yet. It is called on each round of the loop, and where the loop is kept waiting.
@@ -105,7 +105,7 @@ func (s *Supervisor) tell() {
 			lines = append(lines, extend(s.Grace+stopMargin))
 		}
 	}
-	status := s.summary(now)
+	status := solstice.Line(s.summary(now))
 	if status != n.status && (lines != nil || now.Sub(n.told) >= tellEvery) {
 		next.status, next.told = status, now
 		lines = append(lines, "STATUS="+status)

@@ -113,15 +113,15 @@ func printChecks(out io.Writer, plan solstice.Plan, checks []solstice.Check) err
 	case plan.Name == "":
 		fmt.Fprintln(out, "No upgrade is ahead; the machine:")
 	case plan.Height == 0:
-		fmt.Fprintf(out, "For plan %s, which is not scheduled yet:\n", plan.Name)
+		fmt.Fprintf(out, "For plan %s, which is not scheduled yet:\n", solstice.Line(plan.Name))
 	default:
 		fmt.Fprintf(out, "For plan %s:\n", plan)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, c := range checks {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Verdict, c.Name, c.Evidence)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Verdict, c.Name, solstice.Line(c.Evidence))
 		if c.Do != "" {
-			fmt.Fprintf(w, "\t\t-> %s\n", c.Do)
+			fmt.Fprintf(w, "\t\t-> %s\n", solstice.Line(c.Do))
 		}
 	}
 	if err := w.Flush(); err != nil {

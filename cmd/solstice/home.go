@@ -95,10 +95,20 @@ func confirm(cmd *cobra.Command, given bool) error {
 	return nil
 }
 
+// terminalOf is the terminal that a command writes to, for what moves the cursor; nil if it is none.
+func terminalOf(w io.Writer) *os.File {
+	if plain, ok := w.(*solstice.PlainWriter); ok {
+		if file := plain.File(); file != nil && isTerminal(file) {
+			return file
+		}
+	}
+	return nil
+}
+
 // bar shows how far something is, on a terminal. Call done at its end.
 func bar(cmd *cobra.Command, what string) (progress snapshot.Progress, done func()) {
-	out, ok := cmd.ErrOrStderr().(*os.File)
-	if !ok || !isTerminal(out) {
+	out := terminalOf(cmd.ErrOrStderr())
+	if out == nil {
 		return nil, func() {}
 	}
 	const width = 30

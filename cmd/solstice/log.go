@@ -9,6 +9,7 @@ import (
 	"github.com/lmittmann/tint"
 	"golang.org/x/sys/unix"
 
+	"solstice"
 	"solstice/artifact"
 )
 
@@ -30,15 +31,17 @@ func newLog(c *Config, stderr io.Writer) *slog.Logger {
 	return log
 }
 
-// leaveOut leaves these keys out of a log, and the secrets out of all values. The message is left alone: what hooks and the chain's
-// commands print is theirs.
+// leaveOut leaves these keys out of a log, the secrets out of all values, and what a terminal would obey out of everything. Else the
+// message is left alone: what hooks and the chain's commands print is theirs.
 func leaveOut(keys ...string) func(groups []string, a slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
 		switch text := a.Value.String(); {
 		case len(groups) == 0 && slices.Contains(keys, a.Key):
 			return slog.Attr{}
-		case a.Key != slog.MessageKey && artifact.Redact(text) != text:
-			a.Value = slog.StringValue(artifact.Redact(text))
+		case a.Key == slog.MessageKey && solstice.Line(text) != text:
+			a.Value = slog.StringValue(solstice.Line(text))
+		case a.Key != slog.MessageKey && (artifact.Redact(text) != text || solstice.Text(text) != text):
+			a.Value = slog.StringValue(solstice.Text(artifact.Redact(text)))
 		}
 		return a
 	}

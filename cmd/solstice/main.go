@@ -38,8 +38,10 @@ func run() int {
 	root := newRoot()
 	err := root.Execute()
 	code := tell(root.ErrOrStderr(), err)
-	if out, ok := root.ErrOrStderr().(*outlet.Outlet); ok { // of a supervisor
-		out.Flush(outlet.AtEnd)
+	if plain, ok := root.ErrOrStderr().(*solstice.PlainWriter); ok {
+		if out, ok := plain.To.(*outlet.Outlet); ok { // of a supervisor
+			out.Flush(outlet.AtEnd)
+		}
 	}
 	return code
 }
@@ -111,8 +113,8 @@ NAME_HOME, else the binary's default. All settings, and the node's home: solstic
 		TraverseChildren: true, // so that -c FILE before run is ours, and everything after run is the node's
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetOut(os.Stdout)
-	root.SetErr(os.Stderr)
+	root.SetOut(&solstice.PlainWriter{To: os.Stdout})
+	root.SetErr(&solstice.PlainWriter{To: os.Stderr})
 	root.Args = func(cmd *cobra.Command, words []string) error {
 		if len(words) > 0 {
 			return noCommand(cmd, words)

@@ -124,10 +124,10 @@ func printAhead(out io.Writer, s solstice.Status) error {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		row := func(label, text string) {
 			if text != "" {
-				fmt.Fprintf(w, "  %s\t%s\n", label, text)
+				fmt.Fprintf(w, "  %s\t%s\n", label, solstice.Line(text))
 			}
 		}
-		fmt.Fprintln(w, nameOf(c))
+		fmt.Fprintln(w, solstice.Line(nameOf(c)))
 		row("stands", describeStage(c))
 		if c.Blocks > 0 {
 			row("blocks ahead", fmt.Sprint(c.Blocks))
@@ -145,7 +145,7 @@ func printAhead(out io.Writer, s solstice.Status) error {
 		fmt.Fprintln(out, "The node's home is", describeHome(s))
 	}
 	if s.Unseen != "" {
-		fmt.Fprintln(out, "The chain's own word is missing, or a part of it:", s.Unseen)
+		fmt.Fprintln(out, "The chain's own word is missing, or a part of it:", solstice.Line(s.Unseen))
 	}
 	return nil
 }
@@ -212,8 +212,8 @@ const watchEvery = 2 * time.Second
 func (c *Config) watchPlan(cmd *cobra.Command) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	out, ok := cmd.OutOrStdout().(*os.File)
-	live := ok && isTerminal(out)
+	out := terminalOf(cmd.OutOrStdout())
+	live := out != nil
 	last := ""
 	for {
 		status, _, err := c.lookAhead(ctx)
@@ -221,7 +221,7 @@ func (c *Config) watchPlan(cmd *cobra.Command) error {
 			line, state := watchLine(status, err)
 			switch {
 			case live:
-				fmt.Fprint(out, "\r\033[K", fitting(out, line)) // one that wraps can't be written over
+				fmt.Fprint(out, "\r\033[K", fitting(out, solstice.Line(line))) // one that wraps can't be written over
 			case state != last:
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 				last = state

@@ -120,7 +120,7 @@ func supervise(root *cobra.Command, c *Config, args []string, given *supervisor.
 	if err != nil {
 		return err
 	}
-	root.SetErr(out)
+	root.SetErr(&solstice.PlainWriter{To: out})
 	log := newLog(c, out)
 	home, err := c.homeToRun(args, given)
 	if err != nil {

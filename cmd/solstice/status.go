@@ -118,7 +118,7 @@ const shownUpgrades = 5
 func printStatus(out io.Writer, s solstice.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(label, format string, values ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, values...))
+		fmt.Fprintf(w, "%s\t%s\n", label, solstice.Line(fmt.Sprintf(format, values...)))
 	}
 	switch {
 	case s.Silent != "":
