@@ -116,7 +116,8 @@ func near(home solstice.Home, source string) (places []string) {
 	return places
 }
 
-// killIn kills the processes whose program or working directory lies in a folder, or whose home it is, and waits for their end.
+// killIn kills the processes that a rehearsal in a folder has started, and waits for their end: their program lies there, or they were
+// given a home there. A shell whose working directory it is was not started by one.
 func killIn(path string) error {
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		pids := runningIn(path)
@@ -147,7 +148,7 @@ func runningIn(path string) (pids []int) {
 		if _, alive := readStat(pid); !alive {
 			continue
 		}
-		if inside(filepath.Join(dir, "exe")) || inside(filepath.Join(dir, "cwd")) || strings.Contains(string(environ), "DAEMON_HOME="+path+"/") {
+		if inside(filepath.Join(dir, "exe")) || strings.Contains(string(environ), "DAEMON_HOME="+path+"/") {
 			pids = append(pids, pid)
 		}
 	}

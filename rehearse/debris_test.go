@@ -16,7 +16,7 @@ func testHome(t *testing.T) solstice.Home {
 	return solstice.Home{Dir: dir, Node: dir, Name: "noded", StateDir: filepath.Join(dir, "cosmovisor", ".solstice")}
 }
 
-// TestSweep: debris goes, with the process that still works in it; a rehearsal at work, one that was to be kept, and that of another
+// TestSweep: debris goes, with the process that was started in it; somebody's shell there lives on; a rehearsal at work, one that was to be kept, and that of another
 // home stay.
 func TestSweep(t *testing.T) {
 	home, other := testHome(t), testHome(t)
@@ -39,9 +39,15 @@ func TestSweep(t *testing.T) {
 	if err := os.Mkdir(left.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := left.Start(); err != nil {
-		t.Fatal(err)
+	left.Env = append(os.Environ(), "DAEMON_HOME="+left.Dir)
+	shell := exec.Command("sleep", "1000") // an operator's, who looks around there
+	shell.Dir = left.Dir
+	for _, cmd := range []*exec.Cmd{left, shell} {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	defer func() { _, _ = shell.Process.Kill(), shell.Wait() }()
 	_ = cut.lock.Close()    // its process has ended
 	_ = theirs.lock.Close() // so has that of the other home
 	ended := waitFor(left)
@@ -54,6 +60,9 @@ func TestSweep(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Error("the process that was left over still runs")
+	}
+	if _, alive := readStat(shell.Process.Pid); !alive {
+		t.Error("a shell that was only there was killed")
 	}
 	for _, f := range []*folder{kept, atWork} {
 		if !exists(f.path) {
