@@ -109,7 +109,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	n := Node{Home: "/h", Chain: "examplechaind", Environ: []string{"DAEMON_RESTART_DELAY=1s"}}
 	environ := n.Environment()
-	for _, want := range []string{"DAEMON_HOME=/h", "DAEMON_NAME=examplechaind", "DAEMON_RESTART_DELAY=1s", "UNRELATED=kept"} {
+	for _, want := range []string{"DAEMON_HOME=/h", "HOME=/h", "DAEMON_NAME=examplechaind", "DAEMON_RESTART_DELAY=1s", "UNRELATED=kept"} {
 		if !slices.Contains(environ, want) {
 			t.Errorf("environment of a node lacks %s", want)
 		}
