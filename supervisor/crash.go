@@ -118,6 +118,9 @@ func (s *Supervisor) gaveUp() error {
 
 // notStarted explains why a binary could not be started: where its loader is missing the kernel says only that a file is.
 func notStarted(binary string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if missing := artifact.MissingLibraries(binary); errors.Is(err, fs.ErrNotExist) && len(missing) > 0 {
 		err = fmt.Errorf("%w: %s", err, strings.Join(missing, "; "))
 	}

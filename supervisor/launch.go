@@ -59,9 +59,15 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	cmd.ExtraFiles = []*os.File{s.nodeLock}
 	planAt := watch.StampOf(s.Home.PlanFile())
 	s.asking = nil
+	before := s.crash
 	process, err := s.startNode(cmd)
+	if err = notStarted(binary, err); err != nil && s.last != nil && s.triesAgain() {
+		s.crash = before
+		s.failures++
+		return s.backOff("the node can't be started and is tried again, as SOLSTICE_RESTART says", "err", err)
+	}
 	if err != nil {
-		return true, solstice.ExitFailed, notStarted(binary, err)
+		return true, solstice.ExitFailed, err
 	}
 	s.recordHeight(facts.Height) // it may be the last that is known for long
 	s.live.Started(d.Dir, planAt, s.now().Settings.StateSync && !node.HasDatabases(s.Home, s.now().Settings))
@@ -114,9 +120,7 @@ func shown(args []string) []string {
 // restart waits longer after each failure in a row, then starts the node again.
 func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done bool, code int, err error) {
 	if s.restartAt.IsZero() {
-		delay := min(backoffMin<<min(max(s.failures-1, 0), 16), backoffMax)
-		s.restartAt = s.last.At.Add(delay)
-		s.Log.Warn("the node is started again, as SOLSTICE_RESTART says", "end", s.last.String(), "failures", s.failures, "in", delay)
+		return s.backOff("the node is started again, as SOLSTICE_RESTART says", "end", s.last.String())
 	}
 	if wait := time.Until(s.restartAt); wait > 0 {
 		s.lookAgainIn(wait)
@@ -125,6 +129,23 @@ func (s *Supervisor) restart(d upgrade.Decision, facts upgrade.Gathered) (done b
 	s.restartAt = time.Time{}
 	return s.launch(d, facts)
 }
+
+// backOff waits for longer the more failures there were in a row, and says why.
+func (s *Supervisor) backOff(message, key string, why any) (done bool, code int, err error) {
+	delay := min(backoffMin<<min(max(s.failures-1, 0), 16), backoffMax)
+	s.restartAt = time.Now().Add(delay)
+	s.Log.Warn(message, key, why, "failures", s.failures, "in", delay)
+	s.lookAgainIn(delay)
+	return false, 0, nil
+}
+
+// failedAgain says whether the node has ended with an error after which it would be started again.
+func (s *Supervisor) failedAgain() bool {
+	return s.RestartOnFailure && s.last.ExitCode() != 0 && s.endedEarly() == nil
+}
+
+// triesAgain says whether it is.
+func (s *Supervisor) triesAgain() bool { return s.failedAgain() && !s.spent() }
 
 // endedEarly explains the end of a new binary that never got beyond its plan's height.
 func (s *Supervisor) endedEarly() error {

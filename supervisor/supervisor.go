@@ -373,7 +373,12 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 	defer s.tellPlanFile(facts.FileFault)
 	switch d.Action {
 	case upgrade.Refuse:
-		if s.last != nil {
+		switch {
+		case s.last != nil && s.triesAgain(): // what is in the way may pass, such as a binary that is being replaced
+			s.wait(d.Reason, d.Hint)
+			s.lookAgainIn(tryAgain)
+			return false, 0, nil
+		case s.last != nil:
 			return true, s.exitCode(), s.endedEarly() // the node's end is the news; the next start refuses
 		}
 		return true, solstice.ExitRefused, facts.Refusal(d)
@@ -404,11 +409,10 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 			s.lookAgainIn(s.pace(d))
 		case s.last == nil:
 			return s.launch(d, facts)
-		case s.RestartOnFailure && s.last.ExitCode() != 0 && s.endedEarly() == nil:
-			if s.spent() {
-				return true, s.exitCode(), s.gaveUp()
-			}
+		case s.triesAgain():
 			return s.restart(d, facts)
+		case s.failedAgain() && s.spent():
+			return true, s.exitCode(), s.gaveUp()
 		default:
 			return true, s.exitCode(), s.endedEarly()
 		}

@@ -279,3 +279,55 @@ func TestCrashOfMissingLibrary(t *testing.T) {
 		t.Errorf("%v: %s", err, &said)
 	}
 }
+
+// TestRestartWithoutBinary: a node that died while its binary is being replaced is started again when the binary is whole; until
+// then solstice says what is in the way.
+func TestRestartWithoutBinary(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"gone", "still-written"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := newHome(t, `{"block_time":20000000,"stop_at":20,"stop_code":2}`)
+			binary := filepath.Join(h.dir, "cosmovisor/genesis/bin/noded")
+			content, err := os.ReadFile(binary)
+			h.check(err)
+			h.check(os.Remove(binary)) // it is a link to that of all tests
+			h.check(writeProgram(binary, content))
+			log := h.create()
+			run := h.command("run", "start")
+			run.Env, run.Stderr = append(run.Env, "SOLSTICE_RESTART=on-failure"), log
+			h.check(run.Start())
+			said := func() string {
+				content, err := os.ReadFile(log.Name())
+				h.check(err)
+				return string(content)
+			}
+			h.await("start at", 1)
+			says := "the binary in use can't run"
+			var written *os.File
+			if way == "gone" {
+				h.check(os.Rename(binary, binary+".next"))
+			} else {
+				says = "is still being written"
+				h.check(os.Rename(binary, binary+".before")) // what runs can't be written to
+				h.check(writeProgram(binary, content))
+				written, err = os.OpenFile(binary, os.O_WRONLY, 0)
+				h.check(err)
+			}
+			for deadline := time.Now().Add(20 * time.Second); !strings.Contains(said(), says); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("it does not say %q:\n%s", says, said())
+				}
+			}
+			if way == "gone" {
+				h.check(os.Rename(binary+".next", binary))
+			} else {
+				h.check(written.Close())
+			}
+			h.await("start at", 2)
+			h.check(run.Process.Signal(syscall.SIGTERM))
+			h.endsWithin(run, 10*time.Second)
+			h.checkNoCry()
+		})
+	}
+}
