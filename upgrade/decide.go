@@ -508,7 +508,10 @@ func (f Facts) certain(c Candidate) bool {
 
 // lacksEvidence says what a plan that looks due lacks to be carried out at once.
 func (f Facts) lacksEvidence(c Candidate) string {
-	if f.Height.Tied && f.Height.exactly(c.Height-1) {
+	switch {
+	case c.Manual && !f.scheduled(c.Plan):
+		return "it is your plan, which the chain does not halt for"
+	case f.Height.Tied && f.Height.exactly(c.Height-1):
 		return "the node has not written the plan file itself"
 	}
 	return fmt.Sprintf("the node has not told that block %d is the last that is committed; its height is %s", c.Height-1, f.Height)

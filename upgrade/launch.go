@@ -206,8 +206,8 @@ func (f Facts) older(dir string, than Switched) bool {
 			known, newest = true, s
 		}
 	}
-	atOnce := newest.Height == than.Height && !newest.Is(than.Plan) && newest.Manual && !than.Manual
-	return known && (newest.Height < than.Height || atOnce)
+	yours := newest.Height == than.Height && !newest.Is(than.Plan) && newest.Manual && !than.Manual
+	return known && (newest.Height < than.Height || yours)
 }
 
 // lastSwitch is the switch with the greatest height.
