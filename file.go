@@ -20,7 +20,7 @@ func (e notFileError) Is(target error) bool { return target == ErrNotFile }
 // MaxFile is the limit for a small file of which none is near it, such as a configuration, in bytes.
 const MaxFile = 4 << 20
 
-// OpenFile opens a regular file for reading. Other people put files where we read some, so it never waits, as for the writer
+// OpenFile opens a regular file, or the empty one that os.DevNull is, for reading. Other people put files where we read some, so it never waits, as for the writer
 // of a FIFO. The error of what is no regular file is an ErrNotFile.
 func OpenFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -28,7 +28,7 @@ func OpenFile(path string) (*os.File, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	if err == nil && !info.Mode().IsRegular() && !isNull(info) {
 		err = &fs.PathError{Op: "read", Path: path, Err: notFileError("not a regular file")}
 	}
 	if err != nil {
@@ -36,6 +36,12 @@ func OpenFile(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// isNull says whether a file is os.DevNull, which stands for none.
+func isNull(info fs.FileInfo) bool {
+	null, err := os.Stat(os.DevNull)
+	return err == nil && os.SameFile(info, null)
 }
 
 func size(bytes int64) string {

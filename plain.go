@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -16,7 +17,7 @@ import (
 func Line(text string) string { return plain(text, false) }
 
 // Text is Line for a text of several lines, which stay lines.
-func Text(text string) string { return plain(text, true) }
+func Text(text string) string { return plain(strings.ReplaceAll(text, "\r\n", "\n"), true) }
 
 func plain(text string, lines bool) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return !shown(r, lines) }) && utf8.ValidString(text) {
@@ -50,11 +51,14 @@ func shown(r rune, lines bool) bool {
 // characters may be written so.
 type PlainWriter struct {
 	To   io.Writer
+	mu   sync.Mutex
 	rest []byte // of a character that is not whole yet
 }
 
 // Write writes all but the beginning of a character.
 func (w *PlainWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	text := append(w.rest, p...)
 	end := len(text)
 	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {

@@ -19,7 +19,7 @@ func TestLine(t *testing.T) {
 			t.Errorf("Line(%q) = %q, want %q", tt.text, got, tt.want)
 		}
 	}
-	if got, want := Text("a\n\tb\x1b[2J\r\n"), "a\n\tb\\u001b[2J\\u000d\n"; got != want {
+	if got, want := Text("a\r\n\tb\x1b[2J\rc\n"), "a\n\tb\\u001b[2J\\u000dc\n"; got != want {
 		t.Errorf("Text = %q, want %q", got, want)
 	}
 }

@@ -215,12 +215,15 @@ type refusal struct {
 }
 
 // Status asks the supervisor at the socket. The error is ErrNotRunning if there is none, and a *SilentError if it does not
-// answer within answerTime.
+// answer until the deadline, or without one within answerTime.
 func Status(ctx context.Context, socket string) (s solstice.Status, err error) {
-	within, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	err = call(within, socket, http.MethodGet, "/v1/status", &s)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	if _, bounded := ctx.Deadline(); !bounded {
+		within, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
+		ctx = within
+	}
+	err = call(ctx, socket, http.MethodGet, "/v1/status", &s)
+	if errors.Is(err, context.DeadlineExceeded) {
 		err = &SilentError{PID: listenerOf(socket)}
 	}
 	return s, err

@@ -251,12 +251,12 @@ func (s *Supervisor) takeOver(h *Handover) error {
 	if err != nil {
 		return err
 	}
-	s.Out.LeaveOut(g.LeftOut)
 	s.sidecars = sidecar.Begin(s.Home, s.Sidecars, s.Grace, s.Log)
 	if err := s.sidecars.Adopt(g.Sidecars); err != nil {
 		return err
 	}
 	h.take()
+	s.Out.LeaveOut(g.LeftOut)
 	s.readyBefore(facts.InUse()) // those that are new in the list; the node runs already
 	s.sidecarsAfter(facts.InUse())
 	s.supervised, s.nodeLock = os.NewFile(uintptr(g.Files.Supervised), "supervised"), os.NewFile(uintptr(g.Files.NodeLock), "node lock")

@@ -18,23 +18,23 @@ func (s *Supervisor) prepareState() {
 		s.Log.Warn("the state folder can't be made: no height is kept and nothing answers to status; SOLSTICE_STATE_DIR puts it elsewhere", "err", err)
 		return
 	}
-	s.warn("debris of an earlier run can't be removed", s.sweepSnapshots())
-	s.tidy()
+	err := errors.Join(upgrade.Sweep(s.Home), s.sweepSnapshots())
+	if !errors.Is(err, durable.ErrLocked) { // else the next start does it
+		s.warn("debris of an earlier run can't be removed", err)
+	}
 }
 
-// tidy removes what an earlier run has left, and takes over Cosmovisor's list. Where another process changes the operator's list,
-// that is put off.
-func (s *Supervisor) tidy() {
-	sweepErr := upgrade.Sweep(s.Home)
+// importBatch takes over Cosmovisor's list. Where another process changes the operator's list that is put off: until then its plans
+// count where they are.
+func (s *Supervisor) importBatch() {
 	imported, err := upgrade.ImportBatch(s.Home)
 	for _, p := range imported {
 		s.Log.Info("plan taken over from Cosmovisor's batch list", "plan", p.Name, "height", p.Height)
 	}
-	if s.untidy = errors.Is(sweepErr, durable.ErrLocked) || errors.Is(err, durable.ErrLocked); s.untidy {
+	if errors.Is(err, durable.ErrLocked) {
 		s.tellLocked()
 		return
 	}
-	s.warn("debris of an earlier run can't be removed", sweepErr)
 	s.warn("Cosmovisor's batch list can't be taken over", err)
 }
 

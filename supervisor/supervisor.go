@@ -100,7 +100,6 @@ type Supervisor struct {
 	crash                *solstice.Crash    // how the node ended that ran last; nil: not by itself, or not with an error
 	failures             int                // of the node, in a row
 	restartAt            time.Time          // when it is started again; zero: not decided
-	untidy               bool               // what an earlier run has left is still there
 	unread               bool               // the databases are to be read before anything is launched
 	examining            *examination       // nil unless the node was stopped for one
 	dir                  string             // of the binary that the node runs, or ran last
@@ -342,6 +341,7 @@ func (s *Supervisor) act() (done bool, code int, err error) {
 		return false, 0, nil // before its event came
 	}
 	s.noteSchedule()
+	s.importBatch()
 	facts, d, err := s.decide()
 	if err != nil && s.examining != nil && s.process == nil {
 		// The node was stopped by us: it is not left down for what may pass.
@@ -470,9 +470,6 @@ func (s *Supervisor) keepOrRefuse(err error) (done bool, code int, _ error) {
 // tend keeps the operator's list: what is done or has passed goes, what is seen ahead is marked.
 func (s *Supervisor) tend(d upgrade.Decision, facts upgrade.Gathered) {
 	s.tellCancelled(d, facts)
-	if s.untidy {
-		s.tidy()
-	}
 	var err error
 	if len(d.Drop) > 0 {
 		err = upgrade.DropManual(s.Home, d.Drop)

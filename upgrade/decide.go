@@ -133,7 +133,7 @@ type Decision struct {
 	Plan    solstice.Plan
 	Relink  bool           // Launch: the link has to be made
 	Under   *solstice.Plan // Launch, with Relink: the plan that the link is moved for, of which the journal knows nothing
-	// HaltedAgain says that the binary in use halted for its own plan.
+	// HaltedAgain says that the binary in use halted for its own plan, for certain.
 	HaltedAgain bool
 	// Again is set where a node that ended for a plan is started once more with the old
 	// binary, because its databases are below the plan's height.
@@ -175,10 +175,10 @@ func Decide(f Facts) Decision {
 	case f.Running && !f.SwitchesItself && f.File != nil && f.haltedAgain():
 		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
 		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
-		if !f.Height.Tied || !f.Height.exactly(f.File.Height-1) {
+		if d.HaltedAgain = f.Height.Tied && f.Height.exactly(f.File.Height-1); !d.HaltedAgain {
 			d.Reason += "; the node does not tell its height, and if it makes blocks, the plan file was placed by hand"
+			d.Hint += ", and start solstice again"
 		}
-		d.HaltedAgain = true
 	case due != nil && f.isBehindLink(*due): // L1
 		f.launch(&d)
 	case due != nil && f.Faults[due.Dir] != "":

@@ -70,6 +70,12 @@ func Gather(home solstice.Home, live Live, cache *Probes) (Gathered, error) {
 			g.Manual = append(g.Manual, Candidate{Plan: m.Plan, Dir: g.dirFor(m.Plan), Manual: true, Below: m.Below})
 		}
 	}
+	batch, _ := ReadBatch(home) // ImportBatch tells
+	for _, p := range batch {
+		if !slices.ContainsFunc(g.Manual, func(c Candidate) bool { return c.Is(p) }) {
+			g.Manual = append(g.Manual, Candidate{Plan: p, Dir: g.dirFor(p), Manual: true})
+		}
+	}
 	// A file that has changed since Live looked at it is newer than what the node told, and
 	// one that has changed since the node ended was written by others.
 	at := watch.StampOf(home.PlanFile())

@@ -201,6 +201,28 @@ func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 	return batch, durable.Remove(home.BatchFile())
 }
 
+// addToBatch puts a plan on Cosmovisor's list, which ImportBatch takes over.
+func addToBatch(home solstice.Home, p solstice.Plan) error {
+	batch, err := ReadBatch(home)
+	if err != nil || slices.ContainsFunc(batch, p.Is) {
+		return err
+	}
+	return writeBatch(home, append(batch, p))
+}
+
+// writeBatch replaces Cosmovisor's list.
+func writeBatch(home solstice.Home, plans []solstice.Plan) error {
+	list := []json.RawMessage{}
+	for _, p := range plans {
+		list = append(list, p.File())
+	}
+	content, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(home.BatchFile(), content, 0o600)
+}
+
 // Eject writes the operator's plans where Cosmovisor keeps them, empties our list, and makes the current link
 // absolute, which Cosmovisor 1.5 and 1.6 need. The first plan goes into the plan file, unless something that is not
 // carried out yet stands there, and the others into the batch list. It returns the plans.
@@ -242,13 +264,5 @@ func writeForCosmovisor(home solstice.Home, plans []solstice.Plan, occupied bool
 	if len(rest) == 0 {
 		return nil
 	}
-	list := []json.RawMessage{}
-	for _, p := range rest {
-		list = append(list, p.File())
-	}
-	content, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(home.BatchFile(), content, 0o600)
+	return writeBatch(home, rest)
 }

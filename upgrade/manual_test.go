@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,5 +93,37 @@ func refused(t *testing.T, err error) {
 	var refused *solstice.RefusedError
 	if !errors.As(err, &refused) || refused.Hint == "" {
 		t.Errorf("%v, want a refusal with a hint", err)
+	}
+}
+
+// TestPlanIsKeptBesideAnother: the plan that stands in the plan file when another's upgrade takes its place is not lost, also where
+// another process changes the operator's list meanwhile, which may have read it before.
+func TestPlanIsKeptBesideAnother(t *testing.T) {
+	u := newUpgrade(t)
+	u.Manual, u.Plan = true, v("v2", 100)
+	must(t, os.WriteFile(u.Home.PlanFile(), v("v3", 200).File(), 0o600))
+	began, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- ChangeManual(u.Home, func(plans []ManualPlan) ([]ManualPlan, error) {
+			close(began)
+			<-goOn
+			return append(plans, ManualPlan{Plan: v("v9", 900)}), nil
+		})
+	}()
+	<-began
+	must(t, u.placePlan(t.Context()))
+	g, err := Gather(u.Home, Live{}, nil)
+	must(t, err)
+	if !slices.ContainsFunc(g.Manual, func(c Candidate) bool { return c.Is(v("v3", 200)) }) {
+		t.Errorf("v3 is not known while the list is locked: %+v", g.Manual)
+	}
+	close(goOn)
+	must(t, <-done)
+	_, err = ImportBatch(u.Home)
+	must(t, err)
+	plans, err := ReadManual(u.Home)
+	must(t, err)
+	if len(plans) != 2 || !plans[0].Is(v("v3", 200)) || !plans[1].Is(v("v9", 900)) {
+		t.Errorf("the list is %+v", plans)
 	}
 }

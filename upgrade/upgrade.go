@@ -127,8 +127,6 @@ func withinPatience(dir string, fn func() error) error {
 	return durable.LockedWithin(beginPatience, dir, fn)
 }
 
-func unlocked(_ string, fn func() error) error { return fn() }
-
 // ErrCancelled means that the operator has taken the plan off the list before its upgrade was begun.
 var ErrCancelled = errors.New("the plan was cancelled")
 
@@ -140,7 +138,8 @@ func (u *Upgrade) beginManual() error {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(plans, func(p ManualPlan) bool { return p.Is(u.Plan) }) {
+		batch, _ := ReadBatch(u.Home)
+		if !slices.ContainsFunc(plans, func(p ManualPlan) bool { return p.Is(u.Plan) }) && !slices.ContainsFunc(batch, u.Plan.Is) {
 			return ErrCancelled
 		}
 	}
@@ -220,7 +219,7 @@ func (u *Upgrade) placePlan(context.Context) error {
 		}
 		err := changeManual(u.Home, withinPatience, add)
 		if errors.Is(err, durable.ErrLocked) {
-			err = changeManual(u.Home, unlocked, add)
+			err = addToBatch(u.Home, standing) // from there it is taken over once the other process is done
 		}
 		if err != nil {
 			return err

@@ -162,20 +162,24 @@ func TestSilentSupervisor(t *testing.T) {
 // upgrade of the operator's or of the chain's, nor the end.
 func TestStoppedCommandHoldsTheLock(t *testing.T) {
 	t.Parallel()
-	for _, manual := range []bool{false, true} {
-		t.Run(fmt.Sprintf("manual-%t", manual), func(t *testing.T) {
+	for _, plan := range []string{"of-the-chain", "on-the-list", "on-cosmovisors-list"} {
+		t.Run(plan, func(t *testing.T) {
 			t.Parallel()
-			script := `{"block_time":20000000,"plans":[{"name":"v2","height":100}]}`
-			if manual {
-				script = `{"block_time":20000000}`
+			script := `{"block_time":20000000}`
+			if plan == "of-the-chain" {
+				script = `{"block_time":20000000,"plans":[{"name":"v2","height":100}]}`
 			}
 			h := newHome(t, script, "upgrades/v2")
 			state := h.dir + "/cosmovisor/.solstice"
 			h.check(os.MkdirAll(state, 0o700))
-			if manual {
+			batch := `[{"name":"v9","height":900000}]`
+			switch plan {
+			case "on-the-list":
 				h.write("cosmovisor/.solstice/plans.json", `[{"name":"v2","height":100}]`)
+			case "on-cosmovisors-list":
+				batch = `[{"name":"v2","height":100},{"name":"v9","height":900000}]`
 			}
-			h.write("data/upgrade-info.json.batch", `[{"name":"v9","height":900000}]`)
+			h.write("data/upgrade-info.json.batch", batch)
 			lock, err := durable.Lock(state)
 			h.check(err)
 			defer lock.Close()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -193,6 +194,16 @@ func (c *Config) settings() func(yield func(string, setting) bool) {
 	}
 }
 
+// readPipe reads a file of any kind to its end.
+func readPipe(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, solstice.MaxFile))
+}
+
 // readFile reads the configuration file into values by lower-cased key.
 func (c *Config) readFile(path string) (map[string]any, error) {
 	optional := path == ""
@@ -204,6 +215,9 @@ func (c *Config) readFile(path string) (map[string]any, error) {
 		path = filepath.Join(home, "cosmovisor", "solstice.toml")
 	}
 	content, err := solstice.ReadFile(path, solstice.MaxFile)
+	if !optional && errors.Is(err, solstice.ErrNotFile) { // named by whoever calls us, such as <(command)
+		content, err = readPipe(path)
+	}
 	if optional && errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

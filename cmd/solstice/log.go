@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/sys/unix"
@@ -38,8 +39,8 @@ func leaveOut(keys ...string) func(groups []string, a slog.Attr) slog.Attr {
 		switch text := a.Value.String(); {
 		case len(groups) == 0 && slices.Contains(keys, a.Key):
 			return slog.Attr{}
-		case a.Key == slog.MessageKey && solstice.Line(text) != text:
-			a.Value = slog.StringValue(solstice.Line(text))
+		case a.Key == slog.MessageKey && solstice.Line(text) != text: // tabs are what a hook may use
+			a.Value = slog.StringValue(strings.ReplaceAll(solstice.Text(text), "\n", `\u000a`))
 		case a.Key != slog.MessageKey && (artifact.Redact(text) != text || solstice.Text(text) != text):
 			a.Value = slog.StringValue(solstice.Text(artifact.Redact(text)))
 		}

@@ -121,6 +121,12 @@ func supervise(root *cobra.Command, c *Config, args []string, given *supervisor.
 		return err
 	}
 	root.SetErr(&solstice.PlainWriter{To: out})
+	defer func() {
+		if fault := recover(); fault != nil {
+			out.Flush(outlet.AtEnd) // what it said last
+			panic(fault)
+		}
+	}()
 	log := newLog(c, out)
 	home, err := c.homeToRun(args, given)
 	if err != nil {

@@ -117,6 +117,8 @@ func showUpgradeInfoCommand(configPath *string) *cobra.Command {
 			switch content, err := solstice.ReadFile(home.PlanFile(), solstice.MaxPlanSize); {
 			case errors.Is(err, fs.ErrNotExist):
 				fmt.Fprintln(w, "No upgrade info found at", home.PlanFile())
+			case errors.Is(err, solstice.ErrNotFile):
+				return &solstice.RefusedError{Reason: err.Error()}
 			case err != nil:
 				return err
 			default:

@@ -4,6 +4,7 @@
 package outlet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -31,6 +32,8 @@ const (
 	// ahead is how much is kept for the file, in bytes. So much is said at once only in the trace of a panic, of thousands
 	// of goroutines.
 	ahead = 4 << 20
+	// atOnce is what a pipe takes as one, in bytes.
+	atOnce = 4096
 	// tryAgain is how long after an error the file is tried again: the reader of a FIFO may come back.
 	tryAgain = time.Second
 )
@@ -99,10 +102,15 @@ func (o *Outlet) write() {
 	}
 }
 
-// writeAll writes in pieces, as a file that is taken slowly takes them. left is how much of it was not taken.
+// writeAll writes in pieces, as a file that is taken slowly takes them. A piece is of whole lines that a pipe takes at once, so that
+// no other writer's words come between (pipe(7), PIPE_BUF). left is how much of it was not taken.
 func (o *Outlet) writeAll(text []byte) (left int, err error) {
 	for len(text) > 0 {
-		n, err := o.file.Write(text[:min(len(text), 64<<10)])
+		piece := text[:min(len(text), atOnce)]
+		if end := bytes.LastIndexByte(piece, '\n'); end >= 0 {
+			piece = piece[:end+1]
+		}
+		n, err := o.file.Write(piece)
 		text = text[n:]
 		o.mu.Lock()
 		o.taken += int64(n)

@@ -1,6 +1,7 @@
 package outlet
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -162,4 +163,39 @@ func TestFlushWaitsForASlowFile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLinesStayWhole: what the node writes to the same pipe stands between our lines, and not within one, however much of ours was
+// waiting.
+func TestLinesStayWhole(t *testing.T) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	o, err := Open(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const lines = 2000
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for i := range lines {
+			fmt.Fprintf(in, "{node %d}\n", i)
+		}
+	})
+	for i := range lines {
+		fmt.Fprintf(o, "{ours %d %s}\n", i, strings.Repeat("x", i%200))
+	}
+	scanner := bufio.NewScanner(out)
+	for range 2 * lines {
+		if !scanner.Scan() {
+			t.Fatal(scanner.Err())
+		}
+		if line := scanner.Text(); !strings.HasPrefix(line, "{") || !strings.HasSuffix(line, "}") || strings.Count(line, "{") != 1 {
+			t.Fatalf("torn: %q", line)
+		}
+	}
+	writing.Wait()
+	in.Close()
 }
