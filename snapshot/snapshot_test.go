@@ -798,3 +798,23 @@ func TestManifestFields(t *testing.T) {
 		t.Errorf("list %q, want %q", got, want)
 	}
 }
+
+// TestIDOfALongName: each name that a plan's folder can have gives an ID that a folder can be called by, with room for what stands
+// around it, and two names give two.
+func TestIDOfALongName(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	seen := map[string]int{}
+	for n := 1; n <= 255; n++ {
+		id := ID(strings.Repeat("%E5", 85)[:n], 1<<62, at)
+		if len(durable.TempName(prefix+id)) > 255 || id != filepath.Base(id) {
+			t.Fatalf("%d bytes give %q", n, id)
+		}
+		if other, taken := seen[id]; taken {
+			t.Errorf("%d and %d bytes give %q", other, n, id)
+		}
+		seen[id] = n
+	}
+	if got := ID("v2", 7, at); got != "v2-7-20260102T030405.000006Z" {
+		t.Error(got)
+	}
+}

@@ -27,7 +27,9 @@ const TempPrefix = ".solstice-tmp-"
 
 // TempName returns a name beside path that nothing has yet.
 func TempName(path string) string {
-	return filepath.Join(filepath.Dir(path), fmt.Sprintf("%s%s-%08x", TempPrefix, filepath.Base(path), rand.Uint32()))
+	base := filepath.Base(path)
+	base = base[:min(len(base), 200)] // with what stands around it, a name may have 255 bytes
+	return filepath.Join(filepath.Dir(path), fmt.Sprintf("%s%s-%08x", TempPrefix, base, rand.Uint32()))
 }
 
 // WriteFile replaces path by a file with this content and mode. Nothing ever sees a part of it.
