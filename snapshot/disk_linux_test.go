@@ -191,8 +191,7 @@ func TestFullDisk(t *testing.T) {
 func TestFullCopy(t *testing.T) {
 	s := newStore(t, node)
 	large := filepath.Join(s.Home.Data(), "large")
-	write(t, large, "")
-	check(t, os.Truncate(large, copyChunk+1<<20))
+	write(t, large, strings.Repeat("x", copyChunk+1<<20))
 	// Two mounts of one filesystem: no link leads from the one to the other, and this one can't be written to.
 	mountOn(t, s.Home.Data(), "", s.Home.Data(), unix.MS_BIND, "")
 	check(t, unix.Mount("", s.Home.Data(), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))

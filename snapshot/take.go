@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -400,10 +402,41 @@ func (t *taker) copy(from, to string, info fs.FileInfo) error {
 	return nil
 }
 
-func (t *taker) fill(out, in *os.File) (err error) {
-	for err == nil {
+// fill copies the content of a file. Its holes stay holes: databases such as LMDB and MDBX make files of gigabytes that hold a
+// few pages.
+func (t *taker) fill(out, in *os.File) error {
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if size := info.Size(); onDisk(info) < size {
+		for at := int64(0); at < size && err == nil; {
+			var data, hole int64
+			if data, hole, err = dataFrom(in, at, size); err == nil {
+				_, err = out.Seek(data, io.SeekStart)
+			}
+			if err == nil && data < hole {
+				err = t.fillUpTo(out, in, hole-data)
+			}
+			at = hole
+		}
+		err = cmp.Or(err, out.Truncate(size))
+	} else {
+		err = t.fillUpTo(out, in, math.MaxInt64)
+	}
+	startWriting(out)
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// fillUpTo copies so many bytes, in chunks. The error is io.EOF where there are not so many.
+func (t *taker) fillUpTo(out, in *os.File, left int64) (err error) {
+	for left > 0 && err == nil {
 		var n int64
-		n, err = io.CopyN(out, in, copyChunk) // copy_file_range where the system has it
+		n, err = io.CopyN(out, in, min(left, copyChunk)) // copy_file_range where the system has it
+		left -= n
 		if t.progress != nil && t.total > 0 {
 			t.done += n
 			t.progress(min(t.done, t.total), t.total)
@@ -412,11 +445,15 @@ func (t *taker) fill(out, in *os.File) (err error) {
 			err = context.Cause(t.ctx)
 		}
 	}
-	startWriting(out)
-	if err == io.EOF {
-		return nil
-	}
 	return err
+}
+
+// onDisk is how many bytes of a file take room: not those in its holes.
+func onDisk(info fs.FileInfo) int64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return min(info.Size(), stat.Blocks*512) // stat(2)
+	}
+	return info.Size()
 }
 
 // keep gives a copy the owner, mode and times of its source.
@@ -467,12 +504,12 @@ func (s Store) Room() error {
 	return err
 }
 
-// size is how many bytes the regular files below a directory have.
+// size is how many bytes of the regular files below a directory take room.
 func size(dir string) (size int64, err error) {
 	err = eachFile(dir, func(_ string, e fs.DirEntry) error {
 		info, err := e.Info()
 		if err == nil {
-			size += info.Size()
+			size += onDisk(info)
 		}
 		return err
 	})

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -227,19 +228,38 @@ func (t *transfer) copy(from, to string, mtime time.Time) (sum string, err error
 		return "", err
 	}
 	hash := sha256.New()
+	var dest io.Writer = out
+	sparse := onDisk(info) < info.Size()
+	if sparse {
+		dest = holes{out}
+	}
 	for content := io.TeeReader(in, hash); err == nil; {
 		var n int64
-		n, err = io.CopyN(out, content, copyStep)
+		n, err = io.CopyN(dest, content, copyStep)
 		t.report(n)
 		if err == nil {
 			err = cmp.Or(out.Sync(), context.Cause(t.ctx))
 		}
+	}
+	if err == io.EOF && sparse {
+		err = cmp.Or(out.Truncate(info.Size()), io.EOF)
 	}
 	if err == io.EOF {
 		err = cmp.Or(keep(to, info), os.Chtimes(to, time.Time{}, mtime), out.Sync())
 	}
 	forget(out) // so that it is read back from the disk
 	return hex.EncodeToString(hash.Sum(nil)), errors.Join(err, out.Close())
+}
+
+// holes writes to a file and leaves holes where there would be nothing but zeros.
+type holes struct{ file *os.File }
+
+func (h holes) Write(p []byte) (int, error) {
+	if bytes.Count(p, []byte{0}) < len(p) {
+		return h.file.Write(p)
+	}
+	_, err := h.file.Seek(int64(len(p)), io.SeekCurrent)
+	return len(p), err
 }
 
 // frame makes the folders and symlinks as they are in the source.
