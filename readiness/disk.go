@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"solstice"
 	"solstice/snapshot"
 )
 
@@ -23,7 +24,10 @@ func snapshotFits(_ context.Context, s Subject) finding {
 		return warning("unset UNSAFE_SKIP_BACKUP", "UNSAFE_SKIP_BACKUP is true: the upgrade has no way back")
 	}
 	if err := s.Snapshots.Room(); err != nil {
-		return notReady("make room, or name another folder in DAEMON_DATA_BACKUP_DIR", "%v", err)
+		return notReady(solstice.HintOf(err, "make room, or name another folder in DAEMON_DATA_BACKUP_DIR"), "%v", err)
+	}
+	if err := s.Snapshots.Fault(); err != nil {
+		return notReady(solstice.HintOf(err, ""), "%v", err)
 	}
 	dir, how, err := s.Snapshots.Reach()
 	switch {

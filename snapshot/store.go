@@ -46,6 +46,36 @@ func (s Store) places() []string {
 	return unique
 }
 
+// Fault is why the folder that the operator named for snapshots can hold none, or nil.
+func (s Store) Fault() error {
+	if err := s.inData(); err != nil || s.Dir == "" {
+		return err
+	}
+	if err := durable.TryWrite(filepath.Join(s.Dir, "snapshot")); err != nil {
+		return &solstice.RefusedError{
+			Reason: fmt.Sprintf("no snapshot can be written to the folder that is named for them: %v", err),
+			Hint:   "give this user the right to write there, or name another folder in DAEMON_DATA_BACKUP_DIR",
+		}
+	}
+	return nil
+}
+
+// inData refuses a folder inside data/: a restore would move it away, with all snapshots in it.
+func (s Store) inData() error {
+	dir, err := filepath.EvalSymlinks(s.Dir)
+	data, dataErr := filepath.EvalSymlinks(s.Home.Data())
+	if s.Dir == "" || err != nil || dataErr != nil {
+		return nil // what is not there is told elsewhere
+	}
+	if inside, err := filepath.Rel(data, dir); err != nil || inside == ".." || strings.HasPrefix(inside, "../") {
+		return nil
+	}
+	return &solstice.RefusedError{
+		Reason: fmt.Sprintf("the folder for snapshots is inside the node's data: %s: a restore would move it away, and all snapshots with it", s.Dir),
+		Hint:   "name another folder in DAEMON_DATA_BACKUP_DIR",
+	}
+}
+
 // foreign says what is in a directory of the home and not the node's: what is ours, and what fsck(8) has found, which only
 // root can read.
 func foreign(e fs.DirEntry) bool {

@@ -473,6 +473,9 @@ func keep(path string, info fs.FileInfo) error {
 // room finds where a snapshot goes and how, and refuses one that can't fit: that has to be known before a long copy. total
 // is what will be copied, if everything is.
 func (s Store) room() (dir string, how How, total int64, err error) {
+	if err := s.inData(); err != nil {
+		return "", "", 0, err
+	}
 	dir, how, err = s.Reach()
 	if err != nil || how != Copy {
 		return dir, how, 0, err
