@@ -365,9 +365,18 @@ func TestTakeUnusual(t *testing.T) {
 	clean(t, one, false)
 }
 
-// TestTakeBesideSnapshots: where they lie inside data/, they are not taken again and again; nor what a restore moved aside.
+// TestTakeBesideSnapshots: where they lie in data/ itself, as where that is a disk of its own, they are not taken again and again;
+// nor what a restore moved aside. In a folder below they would be moved away with it.
 func TestTakeBesideSnapshots(t *testing.T) {
-	for _, place := range []string{"data", "data/backups", "data/deep/er"} {
+	for _, place := range []string{"data/backups", "data/deep/er"} {
+		s := newStore(t, map[string]string{"data/f": "f"})
+		s.Dir = filepath.Join(s.Home.Node, place)
+		check(t, os.MkdirAll(s.Dir, 0o755))
+		_, err := s.Take(t.Context(), "a", Label{}, nil)
+		checkErr(t, err, "is inside the node's data")
+		checkErr(t, s.Room(), "is inside the node's data")
+	}
+	for _, place := range []string{"data"} {
 		s := newStore(t, map[string]string{"data/f": "f", "data/data-before-1/g": "g", "data/data-backup-of-cosmovisor/h": "h"})
 		s.Dir = filepath.Join(s.Home.Node, place)
 		check(t, os.MkdirAll(s.Dir, 0o755))

@@ -60,15 +60,16 @@ func (s Store) Fault() error {
 	return nil
 }
 
-// inData refuses a folder inside data/: a restore would move it away, with all snapshots in it.
+// inData refuses a folder below data/: a restore would move it away, with all snapshots in it.
 func (s Store) inData() error {
 	dir, err := filepath.EvalSymlinks(s.Dir)
 	data, dataErr := filepath.EvalSymlinks(s.Home.Data())
 	if s.Dir == "" || err != nil || dataErr != nil {
 		return nil // what is not there is told elsewhere
 	}
-	if inside, err := filepath.Rel(data, dir); err != nil || inside == ".." || strings.HasPrefix(inside, "../") {
-		return nil
+	inside, err := filepath.Rel(data, dir)
+	if err != nil || inside == "." || inside == ".." || strings.HasPrefix(inside, "../") {
+		return nil // data/ itself, where it is a disk of its own, is no part of what a restore moves
 	}
 	return &solstice.RefusedError{
 		Reason: fmt.Sprintf("the folder for snapshots is inside the node's data: %s: a restore would move it away, and all snapshots with it", s.Dir),

@@ -10,24 +10,28 @@ import (
 	"solstice/internal/durable"
 )
 
-// TestStageFails: what can't be placed leaves the binary that is there. The name is one to which no temporary name can be made.
+// TestStageFails: what can't be placed leaves what is there: a folder in the binary's place, or nothing, where no file can have
+// the name.
 func TestStageFails(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		home := newHome(t)
-		home.Name = strings.Repeat("n", 240)
 		path := home.Binary("upgrades/v2")
-		want := "#!/bin/sh\necho old\n"
 		if there {
-			write(t, path, want)
+			write(t, filepath.Join(path, "kept"), "old")
+		} else {
+			home.Name = strings.Repeat("n", 256)
 		}
 		binary := filepath.Join(t.TempDir(), "binary")
 		write(t, binary, "#!/bin/sh\n")
-		if _, _, _, err := Stage(home, "v2", binary, true); err == nil || !strings.Contains(err.Error(), "file name too long") {
+		if _, _, _, err := Stage(home, "v2", binary, true); err == nil || !there && !strings.Contains(err.Error(), "file name too long") {
 			t.Fatalf("error %v", err)
 		}
-		content, err := os.ReadFile(path)
-		if there && (err != nil || string(content) != want) {
-			t.Errorf("the old binary: %q, %v", content, err)
+		left, _ := filepath.Glob(filepath.Join(home.Upgrades(), "v2", "bin", "*"))
+		if there && (len(left) != 1 || left[0] != path) {
+			t.Errorf("left: %q", left)
+		}
+		if content, err := os.ReadFile(filepath.Join(path, "kept")); there && (err != nil || string(content) != "old") {
+			t.Errorf("what was there: %q, %v", content, err)
 		}
 		if _, err := os.Lstat(filepath.Join(home.Upgrades(), "v2")); !there && err == nil {
 			t.Error("a folder is left")
