@@ -53,7 +53,7 @@ func (s Store) Fault() error {
 	}
 	if err := durable.TryWrite(filepath.Join(s.Dir, "snapshot")); err != nil {
 		return &solstice.RefusedError{
-			Reason: fmt.Sprintf("no snapshot can be written to the folder that is named for them: %v", err),
+			Reason: fmt.Sprintf("cannot write snapshots to DAEMON_DATA_BACKUP_DIR: %v", err),
 			Hint:   "give this user the right to write there, or name another folder in DAEMON_DATA_BACKUP_DIR",
 		}
 	}

@@ -62,7 +62,7 @@ func (s *Supervisor) noteExamined(d upgrade.Decision, facts upgrade.Gathered) {
 	}
 	s.last = nil // it is started, whatever ended it
 	if !facts.Applied(*plan) {
-		s.Log.Warn("nothing confirms the plan's height; starting the old binary again", "plan", plan.Name, "height", plan.Height,
+		s.Log.Warn("cannot confirm the plan height; restarting the old binary", "plan", plan.Name, "height", plan.Height,
 			"committed", facts.Height.String(), "source", facts.Height.Source)
 	}
 }

@@ -64,7 +64,7 @@ func (s *Supervisor) launch(d upgrade.Decision, facts upgrade.Gathered) (done bo
 	if err = notStarted(binary, err); err != nil && s.last != nil && s.triesAgain() {
 		s.crash = before
 		s.failures++
-		return s.backOff("the node can't be started and is tried again, as SOLSTICE_RESTART says", "err", err)
+		return s.backOff("cannot start node; retrying (SOLSTICE_RESTART=on-failure)", "err", err)
 	}
 	if err != nil {
 		return true, solstice.ExitFailed, err

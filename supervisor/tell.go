@@ -48,7 +48,7 @@ func (s *Supervisor) warn(kind string, err error) {
 const (
 	saidWaiting  = "waiting"
 	saidPlanFile = "the plan file is not a whole plan; it is read again when it changes"
-	saidLocked   = "another process changes the list of plans; the upgrade does not wait for it, and what is to be changed there is tried again"
+	saidLocked   = "manual plans are locked by another process; retrying"
 	saidSigned   = "what the validator has signed can't be recorded"
 )
 

@@ -176,7 +176,7 @@ func Decide(f Facts) Decision {
 		d.Action, d.Plan, d.Dir = Wait, f.File.Plan, f.Launched
 		d.Reason, d.Hint = OldRelease(f.Launched, f.File.Plan)
 		if d.HaltedAgain = f.Height.Tied && f.Height.exactly(f.File.Height-1); !d.HaltedAgain {
-			d.Reason += "; the node does not tell its height, and if it makes blocks, the plan file was placed by hand"
+			d.Reason += "; height unknown: if the node is producing blocks, the plan file was placed by hand"
 			d.Hint += ", and start solstice again"
 		}
 	case due != nil && f.isBehindLink(*due): // L1
@@ -510,7 +510,7 @@ func (f Facts) certain(c Candidate) bool {
 func (f Facts) lacksEvidence(c Candidate) string {
 	switch {
 	case c.Manual && !f.scheduled(c.Plan):
-		return "it is your plan, which the chain does not halt for"
+		return "manual plan: the chain does not halt for it"
 	case f.Height.Tied && f.Height.exactly(c.Height-1):
 		return "the node has not written the plan file itself"
 	}

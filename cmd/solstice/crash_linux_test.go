@@ -94,7 +94,7 @@ func TestStuckStderr(t *testing.T) {
 	h.await("start at", 1)
 
 	// Somebody reads again, up to the gap, and then what comes after it.
-	note := regexp.MustCompile(`\nsolstice: (\d+) bytes were left out here, as nobody took them\n`)
+	note := regexp.MustCompile(`\nsolstice: (\d+) bytes dropped here: output blocked or closed\n`)
 	var content []byte
 	buf := make([]byte, 1<<20)
 	h.check(reader.SetReadDeadline(time.Now().Add(30 * time.Second)))

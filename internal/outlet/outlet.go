@@ -79,7 +79,7 @@ func (o *Outlet) write() {
 		text, lost := o.waiting, int64(0)
 		if len(text) == 0 {
 			lost = o.lost
-			text = fmt.Appendf(nil, "\nsolstice: %d bytes were left out here, as nobody took them\n", lost)
+			text = fmt.Appendf(nil, "\nsolstice: %d bytes dropped here: output blocked or closed\n", lost)
 		}
 		o.waiting, o.writing = nil, len(text)
 		o.mu.Unlock()

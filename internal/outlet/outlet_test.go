@@ -78,7 +78,7 @@ func TestGapIsTold(t *testing.T) {
 	say(t, o, []byte("after\n"))
 	got := string(<-read)
 	kept := strings.Count(got, string(line))
-	if want := fmt.Sprintf("%s\nsolstice: %d bytes were left out here, as nobody took them\nafter\n",
+	if want := fmt.Sprintf("%s\nsolstice: %d bytes dropped here: output blocked or closed\nafter\n",
 		strings.Repeat(string(line), kept), 2*ahead-kept*len(line)); got != want {
 		t.Errorf("%d lines are kept; the end is %q", kept, got[max(0, len(got)-200):])
 	}
@@ -110,7 +110,7 @@ func TestReaderComesBack(t *testing.T) {
 	o.Flush(Patience{time.Hour, time.Hour})
 	second := open(os.O_RDONLY)
 	defer second.Close()
-	want := "\nsolstice: 16 bytes were left out here, as nobody took them\n"
+	want := "\nsolstice: 16 bytes dropped here: output blocked or closed\n"
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(second, got); err != nil || string(got) != want {
 		t.Errorf("got %q, %v", got, err)
