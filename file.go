@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// ErrNotFile is the error of what was to be read and is no regular file, or one that is larger than it can be.
+// ErrNotFile means that a path is not a regular file, or that the file exceeds the size limit.
 var ErrNotFile = errors.New("not a file of that kind")
 
 type notFileError string
@@ -17,11 +17,13 @@ type notFileError string
 func (e notFileError) Error() string        { return string(e) }
 func (e notFileError) Is(target error) bool { return target == ErrNotFile }
 
-// MaxFile is the limit for a small file of which none is near it, such as a configuration, in bytes.
+// MaxFile is the limit for a small file of which none is near it, such as a configuration,
+// in bytes.
 const MaxFile = 4 << 20
 
-// OpenFile opens a regular file, or the empty one that os.DevNull is, for reading. Other people put files where we read some, so it never waits, as for the writer
-// of a FIFO. The error of what is no regular file is an ErrNotFile.
+// OpenFile opens a regular file, or the empty one that os.DevNull is, for reading. Other
+// people put files where we read some, so it never waits, as for the writer of a FIFO. The
+// error of what is no regular file is an ErrNotFile.
 func OpenFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -51,7 +53,8 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%d KiB", bytes>>10)
 }
 
-// ReadFile reads a regular file of limit bytes at most, as OpenFile opens it. The error of a larger one is an ErrNotFile.
+// ReadFile reads a regular file of limit bytes at most, as OpenFile opens it. The error of
+// a larger one is an ErrNotFile.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := OpenFile(path)
 	if err != nil {

@@ -11,9 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// Line is text from outside, such as a chain's plan names and a server's words, as it stands in one line of ours: without
-// anything that a terminal obeys, that hides or reorders what is shown (control characters, escape sequences, marks of
-// writing direction), or that begins another line. Each stands there as JSON would have it, such as \u001b.
+// Line is text from outside, such as a chain's plan names and a server's words, as it
+// stands in one line of ours: without anything that a terminal obeys, that hides or
+// reorders what is shown (control characters, escape sequences, marks of writing
+// direction), or that begins another line. Each stands there as JSON would have it, such as
+// \u001b.
 func Line(text string) string { return plain(text, false) }
 
 // Text is Line for a text of several lines, which stay lines.
@@ -47,8 +49,8 @@ func shown(r rune, lines bool) bool {
 	return unicode.IsGraphic(r) || lines && (r == '\n' || r == '\t')
 }
 
-// PlainWriter writes the Text of what it is given. The rest of a document in JSON stays what it was, as there the same
-// characters may be written so.
+// PlainWriter writes the Text of what it is given. The rest of a document in JSON stays
+// what it was, as there the same characters may be written so.
 type PlainWriter struct {
 	To   io.Writer
 	mu   sync.Mutex

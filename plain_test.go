@@ -24,8 +24,8 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// FuzzPlain: whatever comes, and in whatever pieces, what goes out is Text of all of it, with nothing in it that is obeyed; and a
-// document in JSON means the same.
+// FuzzPlain: whatever comes, and in whatever pieces, what goes out is Text of all of it,
+// with nothing in it that is obeyed; and a document in JSON means the same.
 func FuzzPlain(f *testing.F) {
 	f.Add("v2 \x1b[31m東京\u202e\xe6\x9d", 3)
 	f.Fuzz(func(t *testing.T, text string, piece int) {

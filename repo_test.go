@@ -117,8 +117,9 @@ func TestModulesHaveNoReplace(t *testing.T) {
 	}
 }
 
-// TestFilesAreReadInBoundedTime: what others can put in the place of a file, such as a FIFO or one without an end, is not waited
-// for. The packages here read files of the system, or what they have just made.
+// TestFilesAreReadInBoundedTime: what others can put in the place of a file, such as a FIFO
+// or one without an end, is not waited for. The packages here read files of the system, or
+// what they have just made.
 func TestFilesAreReadInBoundedTime(t *testing.T) {
 	unbounded := []string{
 		"api/api.go", "artifact/fetch.go", "cmd/dist/", "crash/memory.go", "internal/child/", "internal/durable/", "internal/testnode/", "localnet/", "node/process_linux.go",

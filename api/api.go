@@ -29,7 +29,8 @@ import (
 // ErrNotRunning means that nobody answers at the socket.
 var ErrNotRunning = errors.New("no supervisor is running")
 
-// answerTime is how long a supervisor may take to say how it is. It says so while its loop is held up, too.
+// answerTime is how long a supervisor may take to say how it is. It says so while its loop
+// is held up, too.
 const answerTime = 3 * time.Second
 
 // maxSocketPath is the longest path that the system binds a socket to, in bytes (unix(7)).
@@ -214,8 +215,9 @@ type refusal struct {
 	Hint   string `json:"hint"`
 }
 
-// Status asks the supervisor at the socket. The error is ErrNotRunning if there is none, and a *SilentError if it does not
-// answer until the deadline, or without one within answerTime.
+// Status asks the supervisor at the socket. The error is ErrNotRunning if there is none,
+// and a *SilentError if it does not answer until the deadline, or without one within
+// answerTime.
 func Status(ctx context.Context, socket string) (s solstice.Status, err error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		within, cancel := context.WithTimeout(ctx, answerTime)
@@ -283,8 +285,9 @@ func listenerOf(socket string) (pid int) {
 	return pid
 }
 
-// Snapshot has the supervisor stop its node, take a snapshot whose ID begins with name, and start the node again. The error is
-// ErrNotRunning if there is no supervisor, a *SilentError if it does not answer, and a *solstice.RefusedError if it declined.
+// Snapshot has the supervisor stop its node, take a snapshot whose ID begins with name, and
+// start the node again. The error is ErrNotRunning if there is no supervisor, a
+// *SilentError if it does not answer, and a *solstice.RefusedError if it declined.
 func Snapshot(ctx context.Context, socket, name string) (taken solstice.Paused, err error) {
 	if _, err := Status(ctx, socket); err != nil { // this takes as long as it takes
 		return taken, err

@@ -39,8 +39,8 @@ func (n *Node) Paths() solstice.Home {
 	return solstice.Home{Dir: n.Home, Node: n.Home, Name: n.Chain, StateDir: filepath.Join(n.Home, "cosmovisor", ".solstice")}
 }
 
-// Environment is what a solstice for this node runs with. HOME is the node's own: a binary that is tried out finds no other
-// home there to write to.
+// Environment is what a solstice for this node runs with. HOME is the node's own: a binary
+// that is tried out finds no other home there to write to.
 func (n *Node) Environment() []string {
 	environ := append(clean(os.Environ(), n.Chain), "DAEMON_HOME="+n.Home, "DAEMON_NAME="+n.Chain, "HOME="+n.Home)
 	return append(environ, n.Environ...)

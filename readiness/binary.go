@@ -203,7 +203,8 @@ func namesPlan(_ context.Context, s Subject) finding {
 	return ok("the name %q occurs in the binary", s.Plan.Name)
 }
 
-// provingName is how long a name is that does not occur in a large binary by chance, in bytes: such as v2 and v11 are in each.
+// provingName is how long a name is that does not occur in a large binary by chance, in
+// bytes: such as v2 and v11 are in each.
 const provingName = 5
 
 // contains searches a stream, in a piece of it at a time.

@@ -116,8 +116,9 @@ func near(home solstice.Home, source string) (places []string) {
 	return places
 }
 
-// killIn kills the processes that a rehearsal in a folder has started, and waits for their end: their program lies there, or they were
-// given a home there. A shell whose working directory it is was not started by one.
+// killIn kills the processes that a rehearsal in a folder has started, and waits for their
+// end: their program lies there, or they were given a home there. A shell whose working
+// directory it is was not started by one.
 func killIn(path string) error {
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		pids := runningIn(path)

@@ -16,8 +16,8 @@ func testHome(t *testing.T) solstice.Home {
 	return solstice.Home{Dir: dir, Node: dir, Name: "noded", StateDir: filepath.Join(dir, "cosmovisor", ".solstice")}
 }
 
-// TestSweep: debris goes, with the process that was started in it; somebody's shell there lives on; a rehearsal at work, one that was to be kept, and that of another
-// home stay.
+// TestSweep: debris goes, with the process that was started in it; somebody's shell there
+// lives on; a rehearsal at work, one that was to be kept, and that of another home stay.
 func TestSweep(t *testing.T) {
 	home, other := testHome(t), testHome(t)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

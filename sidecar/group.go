@@ -283,7 +283,8 @@ func (g *Group) step() {
 	}
 }
 
-// release lets those go on who waited for what has ended. It comes after show, so that they do not read an older state.
+// release lets those go on who waited for what has ended. It comes after show, so that they
+// do not read an older state.
 func (g *Group) release() {
 	now := time.Now()
 	g.stops = slices.DeleteFunc(g.stops, func(s stop) bool {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestHolesStayHoles: a sparse file, as LMDB, MDBX and others make them, is in a snapshot what it is, byte by byte, and takes no
-// more room there, wherever its holes are.
+// TestHolesStayHoles: a sparse file, as LMDB, MDBX and others make them, is in a snapshot
+// what it is, byte by byte, and takes no more room there, wherever its holes are.
 func TestHolesStayHoles(t *testing.T) {
 	const size = 64 << 20
 	s := newStore(t, nil)

@@ -100,9 +100,10 @@ type Snapshot struct {
 // maxName is how much of a name an ID has at most, in bytes.
 const maxName = 96
 
-// ID names the snapshot of an upgrade, or one taken by hand, whose name is then manual. The moment tells it from those
-// of other homes that share a folder. A long name is cut, with a hash of the whole in place of the rest: a plan's folder may
-// have a name of 255 bytes, and a snapshot's is longer than its ID.
+// ID names the snapshot of an upgrade, or one taken by hand, whose name is then manual. The
+// moment tells it from those of other homes that share a folder. A long name is cut, with a
+// hash of the whole in place of the rest: a plan's folder may have a name of 255 bytes, and
+// a snapshot's is longer than its ID.
 func ID(name string, height int64, begun time.Time) string {
 	if len(name) > maxName {
 		sum := sha256.Sum256([]byte(name))

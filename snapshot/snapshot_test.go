@@ -365,8 +365,9 @@ func TestTakeUnusual(t *testing.T) {
 	clean(t, one, false)
 }
 
-// TestTakeBesideSnapshots: where they lie in data/ itself, as where that is a disk of its own, they are not taken again and again;
-// nor what a restore moved aside. In a folder below they would be moved away with it.
+// TestTakeBesideSnapshots: where they lie in data/ itself, as where that is a disk of its
+// own, they are not taken again and again; nor what a restore moved aside. In a folder
+// below they would be moved away with it.
 func TestTakeBesideSnapshots(t *testing.T) {
 	for _, place := range []string{"data/backups", "data/deep/er"} {
 		s := newStore(t, map[string]string{"data/f": "f"})
@@ -805,8 +806,8 @@ func TestManifestFields(t *testing.T) {
 	}
 }
 
-// TestIDOfALongName: each name that a plan's folder can have gives an ID that a folder can be called by, with room for what stands
-// around it, and two names give two.
+// TestIDOfALongName: each name that a plan's folder can have gives an ID that a folder can
+// be called by, with room for what stands around it, and two names give two.
 func TestIDOfALongName(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	seen := map[string]int{}

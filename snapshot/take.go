@@ -402,8 +402,8 @@ func (t *taker) copy(from, to string, info fs.FileInfo) error {
 	return nil
 }
 
-// fill copies the content of a file. Its holes stay holes: databases such as LMDB and MDBX make files of gigabytes that hold a
-// few pages.
+// fill copies the content of a file. Its holes stay holes: databases such as LMDB and MDBX
+// make files of gigabytes that hold a few pages.
 func (t *taker) fill(out, in *os.File) error {
 	info, err := in.Stat()
 	if err != nil {

@@ -36,8 +36,8 @@ const TrialPassed = "this version can take over"
 // ReloadTimeout is how long a new version may take for its trial, and then to take over.
 const ReloadTimeout = 10 * time.Second
 
-// flushAtReload is how long a log that nobody takes may hold up a new version. What is not written then is left out, which
-// that one tells.
+// flushAtReload is how long a log that nobody takes may hold up a new version. What is not
+// written then is left out, which that one tells.
 var flushAtReload = outlet.Patience{Stuck: 100 * time.Millisecond, Whole: time.Second}
 
 // errReplace ends the loop for a new version.

@@ -24,8 +24,8 @@ func (s *Supervisor) prepareState() {
 	}
 }
 
-// importBatch takes over Cosmovisor's list. Where another process changes the operator's list that is put off: until then its plans
-// count where they are.
+// importBatch takes over Cosmovisor's list. Where another process changes the operator's
+// list that is put off: until then its plans count where they are.
 func (s *Supervisor) importBatch() {
 	imported, err := upgrade.ImportBatch(s.Home)
 	for _, p := range imported {
@@ -38,7 +38,8 @@ func (s *Supervisor) importBatch() {
 	s.warn("Cosmovisor's batch list can't be taken over", err)
 }
 
-// tellLocked says, once, that a change of the operator's list is put off because of another process.
+// tellLocked says, once, that a change of the operator's list is put off because of another
+// process.
 func (s *Supervisor) tellLocked() {
 	if s.said.anew(saidLocked, s.Home.StateDir) {
 		s.Log.Info(saidLocked, "pid", list(holders(s.Home.StateDir)), "path", s.Home.StateDir)

@@ -199,7 +199,8 @@ const (
 	oldRelease   = "wait for v2 at height 100: the binary in upgrades/v2 halted for plan v2 at height 100 itself"
 )
 
-// TestOldReleaseForCertain: only where the node told the height of its halt may it be stopped for the binary that is put in its place.
+// TestOldReleaseForCertain: only where the node told the height of its halt may it be
+// stopped for the binary that is put in its place.
 func TestOldReleaseForCertain(t *testing.T) {
 	halted := facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2), told(99))
 	silent := facts(on("upgrades/v2"), runs("upgrades/v2"), unconfirmed(v2, false), wrote(v2))

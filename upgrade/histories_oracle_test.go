@@ -173,7 +173,8 @@ func (l *life) checkPlans(d Decision, g Gathered) {
 		i := l.index(h.Plan)
 		l.count("plan: held")
 		unseen := slices.ContainsFunc(l.plans, func(q truePlan) bool { return q.cancel > 0 && !g.Seen.Of(q.Plan).Contradicted() })
-		// Without the journal nothing tells that an applied plan at the same height was the operator's.
+		// Without the journal nothing tells that an applied plan at the same height was the
+		// operator's.
 		if i >= 0 && l.effective(i) && l.outstanding(i) && l.rpc == "tied" && !l.wild["liars"] && !unseen && !l.excuse["journal"] {
 			l.fault("%s is held, and is outstanding", h.Plan)
 		}

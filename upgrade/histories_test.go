@@ -466,7 +466,8 @@ func (l *life) notice() {
 	}
 }
 
-// noticeWhileRunning is Supervisor.planChanged: a change of the file with no node running is nothing new.
+// noticeWhileRunning is Supervisor.planChanged: a change of the file with no node running
+// is nothing new.
 func (l *life) noticeWhileRunning() {
 	if l.live.Running() {
 		l.notice()

@@ -219,7 +219,8 @@ func (l *Live) Decided(d Decision, g Gathered) (news bool) {
 	return news
 }
 
-// SawAhead takes in that the chain was seen below the heights of plans, where the operator's list can't be marked.
+// SawAhead takes in that the chain was seen below the heights of plans, where the
+// operator's list can't be marked.
 func (l *Live) SawAhead(plans []solstice.Plan) (news bool) {
 	for _, p := range plans {
 		seen, changed := l.Seen.SawAhead(p)

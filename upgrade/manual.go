@@ -47,13 +47,14 @@ func ReadManual(home solstice.Home) ([]ManualPlan, error) {
 	return plans, nil
 }
 
-// ChangeManual lets change turn the operator's plans into others. No two processes change them at once: it waits for another.
+// ChangeManual lets change turn the operator's plans into others. No two processes change
+// them at once: it waits for another.
 func ChangeManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, error)) error {
 	return changeManual(home, durable.Locked, change)
 }
 
-// tryManual is ChangeManual that does not wait. The error is durable.ErrLocked while another process changes the list: one
-// that was stopped does so for long.
+// tryManual is ChangeManual that does not wait. The error is durable.ErrLocked while
+// another process changes the list: one that was stopped does so for long.
 func tryManual(home solstice.Home, change func([]ManualPlan) ([]ManualPlan, error)) error {
 	return changeManual(home, durable.TryLocked, change)
 }
@@ -147,7 +148,8 @@ func DoneError(p solstice.Plan) error {
 	}
 }
 
-// MarkManual notes that the chain was seen below the heights of these plans. It does not wait: see durable.ErrLocked.
+// MarkManual notes that the chain was seen below the heights of these plans. It does not
+// wait: see durable.ErrLocked.
 func MarkManual(home solstice.Home, below []solstice.Plan) error {
 	return tryManual(home, func(plans []ManualPlan) ([]ManualPlan, error) {
 		for i, p := range plans {
@@ -177,8 +179,8 @@ func ReadBatch(home solstice.Home) ([]solstice.Plan, error) {
 	return batch, nil
 }
 
-// ImportBatch takes over that list, and removes it. One that can't be read stays where it is. It does not wait: see
-// durable.ErrLocked.
+// ImportBatch takes over that list, and removes it. One that can't be read stays where it
+// is. It does not wait: see durable.ErrLocked.
 func ImportBatch(home solstice.Home) ([]solstice.Plan, error) {
 	batch, err := ReadBatch(home)
 	if err != nil {

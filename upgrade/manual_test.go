@@ -96,8 +96,9 @@ func refused(t *testing.T, err error) {
 	}
 }
 
-// TestPlanIsKeptBesideAnother: the plan that stands in the plan file when another's upgrade takes its place is not lost, also where
-// another process changes the operator's list meanwhile, which may have read it before.
+// TestPlanIsKeptBesideAnother: the plan that stands in the plan file when another's upgrade
+// takes its place is not lost, also where another process changes the operator's list
+// meanwhile, which may have read it before.
 func TestPlanIsKeptBesideAnother(t *testing.T) {
 	u := newUpgrade(t)
 	u.Manual, u.Plan = true, v("v2", 100)

@@ -10,8 +10,8 @@ import (
 	"solstice/internal/durable"
 )
 
-// TestStageFails: what can't be placed leaves what is there: a folder in the binary's place, or nothing, where no file can have
-// the name.
+// TestStageFails: what can't be placed leaves what is there: a folder in the binary's
+// place, or nothing, where no file can have the name.
 func TestStageFails(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		home := newHome(t)

@@ -66,9 +66,9 @@ func forgetApplied(home solstice.Home, s Switched) error {
 	return durable.Remove(home.AppliedFile(s.Dir))
 }
 
-// behind are the plans that a directory's binary has behind it if it is the right one for the data: its own, the last one
-// that the data has been through, and what stands in the plan file or, under its own name, on the list and is due. By
-// height.
+// behind are the plans that a directory's binary has behind it if it is the right one for
+// the data: its own, the last one that the data has been through, and what stands in the
+// plan file or, under its own name, on the list and is due. By height.
 func (g Gathered) behind(home solstice.Home, dir string) []solstice.Plan {
 	var plans []solstice.Plan
 	add := func(p solstice.Plan) {

@@ -366,9 +366,10 @@ func (g *Gathered) Relink(home solstice.Home, d Decision) error {
 	return noteBehind(home, d.Dir, []solstice.Plan{*d.Under})
 }
 
-// Settle closes the upgrade that the journal began, if there is one, before a directory's binary is launched in its
-// stead. Either its switch was done and not written down, as where the link names its binary already, or another binary
-// runs now and what was done must be done again.
+// Settle closes the upgrade that the journal began, if there is one, before a directory's
+// binary is launched in its stead. Either its switch was done and not written down, as
+// where the link names its binary already, or another binary runs now and what was done
+// must be done again.
 func (g *Gathered) Settle(home solstice.Home, dir string) error {
 	begun, ok := g.Journal.Begun()
 	if !ok {

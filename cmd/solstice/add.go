@@ -284,8 +284,8 @@ func committedHeight(ctx context.Context, home solstice.Home) (height int64, kno
 	return status.Height.Committed, true, status.Height.Source != "record"
 }
 
-// homeStatus asks the running supervisor, or looks itself where none runs. With one that does not answer it is what the files
-// say, and a *api.SilentError.
+// homeStatus asks the running supervisor, or looks itself where none runs. With one that
+// does not answer it is what the files say, and a *api.SilentError.
 func homeStatus(ctx context.Context, home solstice.Home) (solstice.Status, error) {
 	status, err := api.Status(ctx, home.Socket())
 	var silent *api.SilentError

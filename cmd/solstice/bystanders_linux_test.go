@@ -15,8 +15,8 @@ import (
 	"solstice/internal/durable"
 )
 
-// TestNobodyTakesTheLog: an upgrade, and the end, go on where the reader of stderr has gone away or has stopped to read. A
-// reader that goes on finds out how much it has missed.
+// TestNobodyTakesTheLog: an upgrade, and the end, go on where the reader of stderr has gone
+// away or has stopped to read. A reader that goes on finds out how much it has missed.
 func TestNobodyTakesTheLog(t *testing.T) {
 	t.Parallel()
 	for _, reader := range []string{"goes-away", "stops-reading"} {
@@ -84,8 +84,9 @@ func (h *testHome) endsWithin(cmd *exec.Cmd, limit time.Duration) *os.ProcessSta
 	}
 }
 
-// TestNoFileIsWaitedFor: a pipe in the place of any file that a start reads is not waited for, as of whoever would write into
-// it. The start refuses with its name, or goes on without it; SIGTERM ends it.
+// TestNoFileIsWaitedFor: a pipe in the place of any file that a start reads is not waited
+// for, as of whoever would write into it. The start refuses with its name, or goes on
+// without it; SIGTERM ends it.
 func TestNoFileIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{
@@ -127,8 +128,8 @@ func zombie(pid int) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// TestSilentSupervisor: one that was stopped is named with its process and what it waits for, soon, beside all that the files
-// say; nothing hangs.
+// TestSilentSupervisor: one that was stopped is named with its process and what it waits
+// for, soon, beside all that the files say; nothing hangs.
 func TestSilentSupervisor(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, `{"block_time":20000000}`)
@@ -159,8 +160,9 @@ func TestSilentSupervisor(t *testing.T) {
 	}
 }
 
-// TestStoppedCommandHoldsTheLock: a command that was stopped while it changes the operator's list holds up neither a start, nor an
-// upgrade of the operator's or of the chain's, nor the end.
+// TestStoppedCommandHoldsTheLock: a command that was stopped while it changes the
+// operator's list holds up neither a start, nor an upgrade of the operator's or of the
+// chain's, nor the end.
 func TestStoppedCommandHoldsTheLock(t *testing.T) {
 	t.Parallel()
 	for _, plan := range []string{"of-the-chain", "on-the-list", "on-cosmovisors-list"} {

@@ -84,7 +84,8 @@ type Config struct {
 	// TrustedKeys are minisign public keys, or absolute paths of files that hold one, separated by commas. If there are
 	// any, what is downloaded must be signed by one of them: a .minisig beside the artifact, or beside its sums file.
 	TrustedKeys string `env:"SOLSTICE_TRUSTED_KEYS"`
-	// HookTimeout is how long the script and the pre-upgrade command may take; 0s is for as long as they like.
+	// HookTimeout is how long the script and the pre-upgrade command may take; 0s is for as
+	// long as they like.
 	HookTimeout time.Duration `env:"SOLSTICE_HOOK_TIMEOUT" default:"10m"`
 	// Restart is never, or on-failure for machines without a service manager: then a node that has ended with an error is started
 	// again, after 1s, and after twice as long each time up to 1m. A new binary that ends before its first block is not. To know

@@ -280,8 +280,8 @@ func TestCrashOfMissingLibrary(t *testing.T) {
 	}
 }
 
-// TestRestartWithoutBinary: a node that died while its binary is being replaced is started again when the binary is whole; until
-// then solstice says what is in the way.
+// TestRestartWithoutBinary: a node that died while its binary is being replaced is started
+// again when the binary is whole; until then solstice says what is in the way.
 func TestRestartWithoutBinary(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"gone", "still-written"} {

@@ -65,8 +65,8 @@ type examined struct {
 	Checks  []solstice.Check `json:"checks"`
 }
 
-// examine makes the checks for a plan, the next one if none is named. They are made also where the supervisor does not answer,
-// which is the error then.
+// examine makes the checks for a plan, the next one if none is named. They are made also
+// where the supervisor does not answer, which is the error then.
 func (c *Config) examine(ctx context.Context, name string) (solstice.Plan, []solstice.Check, error) {
 	status, outlook, err := c.lookAhead(ctx)
 	var silent *api.SilentError

@@ -95,7 +95,8 @@ func confirm(cmd *cobra.Command, given bool) error {
 	return nil
 }
 
-// terminalOf is the terminal that a command writes to, for what moves the cursor; nil if it is none.
+// terminalOf is the terminal that a command writes to, for what moves the cursor; nil if it
+// is none.
 func terminalOf(w io.Writer) *os.File {
 	if plain, ok := w.(*solstice.PlainWriter); ok {
 		if file := plain.File(); file != nil && isTerminal(file) {

@@ -32,8 +32,9 @@ func newLog(c *Config, stderr io.Writer) *slog.Logger {
 	return log
 }
 
-// leaveOut leaves these keys out of a log, the secrets out of all values, and what a terminal would obey out of everything. Else the
-// message is left alone: what hooks and the chain's commands print is theirs.
+// leaveOut leaves these keys out of a log, the secrets out of all values, and what a
+// terminal would obey out of everything. Else the message is left alone: what hooks and the
+// chain's commands print is theirs.
 func leaveOut(keys ...string) func(groups []string, a slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
 		switch text := a.Value.String(); {

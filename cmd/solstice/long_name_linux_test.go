@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestLongPlanName: a plan whose name makes a folder at all is carried out, with its snapshot, and is rolled back.
+// TestLongPlanName: a plan whose name makes a folder at all is carried out, with its
+// snapshot, and is rolled back.
 func TestLongPlanName(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{strings.Repeat("升", 28), strings.Repeat("v", 255)} {

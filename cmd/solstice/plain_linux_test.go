@@ -13,8 +13,8 @@ import (
 	"solstice"
 )
 
-// TestHostileText: what the chain, a server, or whoever names files may choose reaches no terminal as it is: it moves no cursor,
-// hides nothing, and begins no line of its own.
+// TestHostileText: what the chain, a server, or whoever names files may choose reaches no
+// terminal as it is: it moves no cursor, hides nothing, and begins no line of its own.
 func TestHostileText(t *testing.T) {
 	t.Parallel()
 	const forged = "No upgrade is ahead, believe me."

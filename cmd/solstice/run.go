@@ -109,8 +109,8 @@ func takeManager() supervisor.Manager {
 	return m
 }
 
-// supervise runs a node, from its start, or from where another version of this program has given it. All that it says, up to
-// the error that it ends with, goes through one outlet.
+// supervise runs a node, from its start, or from where another version of this program has
+// given it. All that it says, up to the error that it ends with, goes through one outlet.
 func supervise(root *cobra.Command, c *Config, args []string, given *supervisor.Handover) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25) // it mostly waits: that is 2.7 of 17 MiB less resident, and next to no work

@@ -213,9 +213,10 @@ func (p *Process) Signal(sig os.Signal) error {
 	return err
 }
 
-// Run runs a command to its end and gives each line that it prints on either stream to line. When it ends, when
-// ctx is done or when limit is over (0: there is none), the command and all its children in its process group are killed. The
-// error is for a command that could not be run to its own end.
+// Run runs a command to its end and gives each line that it prints on either stream to
+// line. When it ends, when ctx is done or when limit is over (0: there is none), the
+// command and all its children in its process group are killed. The error is for a command
+// that could not be run to its own end.
 func Run(ctx context.Context, cmd *exec.Cmd, limit time.Duration, line func(string)) (End, error) {
 	return run(ctx, cmd, "", limit, line)
 }

@@ -65,8 +65,8 @@ func TryWrite(path string) error {
 	return named(path, err)
 }
 
-// named makes an error of a temporary file one of the file that it was to replace: who reads it knows that name, and it is
-// the same the next time.
+// named makes an error of a temporary file one of the file that it was to replace: who
+// reads it knows that name, and it is the same the next time.
 func named(path string, err error) error {
 	var ofPath *fs.PathError
 	var ofLink *os.LinkError
@@ -287,7 +287,8 @@ const lockPatience = 30 * time.Second
 // an error after lockPatience.
 func Locked(dir string, fn func() error) error { return LockedWithin(lockPatience, dir, fn) }
 
-// TryLocked is Locked that does not wait: the error is ErrLocked, and fn was not run, while another process has the lock.
+// TryLocked is Locked that does not wait: the error is ErrLocked, and fn was not run, while
+// another process has the lock.
 func TryLocked(dir string, fn func() error) error { return LockedWithin(0, dir, fn) }
 
 // LockedWithin is Locked with a patience of its own. The error is ErrLocked when it is over, and fn was not run.

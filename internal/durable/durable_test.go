@@ -30,8 +30,8 @@ func names(t *testing.T, dir string) string {
 	return strings.Join(names, " ")
 }
 
-// TestErrorsNameTheFile: what can't be written is named, and not the temporary file beside it, which is called otherwise each
-// time.
+// TestErrorsNameTheFile: what can't be written is named, and not the temporary file beside
+// it, which is called otherwise each time.
 func TestErrorsNameTheFile(t *testing.T) {
 	dir := t.TempDir()
 	check(t, os.MkdirAll(filepath.Join(dir, "full", "of"), 0o755))

@@ -1,6 +1,6 @@
-// Package outlet writes to a file that may not take what it is given, such as the pipe of a log that hangs, or that nobody
-// reads any more. Who writes never waits and never fails: what is not taken in time is left out, counted, and told of in its
-// place.
+// Package outlet writes to a file that may not take what it is given, such as the pipe of a
+// log that hangs, or that nobody reads any more. Who writes never waits and never fails:
+// what is not taken in time is left out, counted, and told of in its place.
 package outlet
 
 import (
@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Outlet hands bytes on to a file. Its methods may be called from any goroutine; those of a nil Outlet do nothing.
+// Outlet hands bytes on to a file. Its methods may be called from any goroutine; those of a
+// nil Outlet do nothing.
 type Outlet struct {
 	file *os.File
 
@@ -29,17 +30,18 @@ type Outlet struct {
 }
 
 const (
-	// ahead is how much is kept for the file, in bytes. So much is said at once only in the trace of a panic, of thousands
-	// of goroutines.
+	// ahead is how much is kept for the file, in bytes. So much is said at once only in the
+	// trace of a panic, of thousands of goroutines.
 	ahead = 4 << 20
 	// atOnce is what a pipe takes as one, in bytes.
 	atOnce = 4096
-	// tryAgain is how long after an error the file is tried again: the reader of a FIFO may come back.
+	// tryAgain is how long after an error the file is tried again: the reader of a FIFO may
+	// come back.
 	tryAgain = time.Second
 )
 
-// Open makes an outlet to a file of its own: writing to a pipe without a reader ends a program only on its own stderr
-// (package os/signal, SIGPIPE).
+// Open makes an outlet to a file of its own: writing to a pipe without a reader ends a
+// program only on its own stderr (package os/signal, SIGPIPE).
 func Open(file *os.File) (*Outlet, error) {
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
@@ -51,8 +53,9 @@ func Open(file *os.File) (*Outlet, error) {
 	return o, nil
 }
 
-// Write takes bytes, or leaves them out. It says that it took them all, as nobody can do anything about it. After a gap it
-// begins again when everything before it is written, so that the gap is told at its place.
+// Write takes bytes, or leaves them out. It says that it took them all, as nobody can do
+// anything about it. After a gap it begins again when everything before it is written, so
+// that the gap is told at its place.
 func (o *Outlet) Write(p []byte) (int, error) {
 	if o == nil {
 		return len(p), nil
@@ -102,8 +105,9 @@ func (o *Outlet) write() {
 	}
 }
 
-// writeAll writes in pieces, as a file that is taken slowly takes them. A piece is of whole lines that a pipe takes at once, so that
-// no other writer's words come between (pipe(7), PIPE_BUF). left is how much of it was not taken.
+// writeAll writes in pieces, as a file that is taken slowly takes them. A piece is of whole
+// lines that a pipe takes at once, so that no other writer's words come between (pipe(7),
+// PIPE_BUF). left is how much of it was not taken.
 func (o *Outlet) writeAll(text []byte) (left int, err error) {
 	for len(text) > 0 {
 		piece := text[:min(len(text), atOnce)]
@@ -156,8 +160,8 @@ type Patience struct {
 // AtEnd is for the last words of a program. What was not taken then is lost.
 var AtEnd = Patience{2 * time.Second, 20 * time.Second}
 
-// Flush waits until everything is written. A slow file, on a busy disk, is waited for longer than one that is stuck, and one
-// that can't be written to is not waited for.
+// Flush waits until everything is written. A slow file, on a busy disk, is waited for
+// longer than one that is stuck, and one that can't be written to is not waited for.
 func (o *Outlet) Flush(p Patience) {
 	if o == nil {
 		return

@@ -52,8 +52,8 @@ func TestWithoutReader(t *testing.T) {
 	}
 }
 
-// TestGapIsTold: what a reader that stands still does not take is counted, and told where it is missing; what comes later
-// is whole.
+// TestGapIsTold: what a reader that stands still does not take is counted, and told where
+// it is missing; what comes later is whole.
 func TestGapIsTold(t *testing.T) {
 	o, out := pipe(t)
 	defer out.Close()
@@ -126,8 +126,8 @@ func TestFlushIsBounded(t *testing.T) {
 	o.Flush(Patience{time.Hour, 10 * time.Millisecond})
 }
 
-// TestFlushWaitsForASlowFile: as long as something is taken it is waited for, up to the whole patience; one that is stuck is
-// given up sooner.
+// TestFlushWaitsForASlowFile: as long as something is taken it is waited for, up to the
+// whole patience; one that is stuck is given up sooner.
 func TestFlushWaitsForASlowFile(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -165,8 +165,8 @@ func TestFlushWaitsForASlowFile(t *testing.T) {
 	}
 }
 
-// TestLinesStayWhole: what the node writes to the same pipe stands between our lines, and not within one, however much of ours was
-// waiting.
+// TestLinesStayWhole: what the node writes to the same pipe stands between our lines, and
+// not within one, however much of ours was waiting.
 func TestLinesStayWhole(t *testing.T) {
 	out, in, err := os.Pipe()
 	if err != nil {
