@@ -72,6 +72,17 @@ func Pending(home solstice.Home) (what string, err error) {
 	return r.What, err
 }
 
+// NodeHome is the node's home that a cut-off restore or rollback works on; empty: there is
+// none. Until that is finished the binary that would be asked may be missing.
+func NodeHome(home solstice.Home) string {
+	var r record
+	content, err := solstice.ReadFile(home.RollbackFile(), solstice.MaxFile)
+	if err != nil || json.Unmarshal(content, &r) != nil {
+		return ""
+	}
+	return r.Home
+}
+
 // Whole is a refusal if a cut-off restore or rollback has something left to do.
 func Whole(home solstice.Home) error {
 	what, err := Pending(home)

@@ -12,6 +12,7 @@ import (
 	"solstice"
 	"solstice/internal/shell"
 	"solstice/node"
+	"solstice/rollback"
 	"solstice/sidecar"
 	"solstice/supervisor"
 	"solstice/upgrade"
@@ -70,6 +71,10 @@ func (c *Config) startHome(args []string) (solstice.Home, error) {
 	line := node.CommandLine{Args: args}
 	h.Node, h.NodeFrom = node.FindHome(h, line, h.Root(), os.Getenv)
 	if h.Node != "" {
+		return h, nil
+	}
+	if path := rollback.NodeHome(h); path != "" && sameFolder(path, h.Dir) {
+		h.Node, h.NodeFrom = h.Dir, fromDaemonHome
 		return h, nil
 	}
 	var why error
